@@ -1,0 +1,93 @@
+//! Bytes become requests.
+
+pub mod connection;
+pub mod drain;
+pub mod peer;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use prometheus::IntGauge;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use drain::{Drain, Open};
+use peer::Peer;
+
+/// Connections that the kernel holds for us: what a burst of a second brings.
+const BACKLOG: i32 = 4096;
+/// After the system refused a connection for want of something (file descriptors, memory), others get this long
+/// to give some back.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What a connection hands its requests to.
+pub trait Door: 'static {
+    /// What it answers with.
+    type Body: Body<Data = bytes::Bytes, Error: std::error::Error + Send + Sync> + 'static;
+
+    /// Answers one request.
+    fn serve(
+        self: Rc<Self>,
+        peer: Rc<Peer>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Self::Body>>;
+}
+
+/// One socket a worker for one address, so that the kernel deals out connections (`SO_REUSEPORT`).
+///
+/// Sharing a port must not hide a second instance of this program, so the address is first bound alone.
+pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    let alone = socket(address, false)?;
+    // Port 0 has found a free one, which stays ours only as long as a socket of ours has it.
+    let address = alone.local_addr()?.as_socket().unwrap_or(address);
+    drop(alone);
+    (0..workers).map(|_| socket(address, true)).map(|socket| socket.map(TcpListener::from)).collect()
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// Takes connections until the drain closes the listener.
+pub async fn run<D: Door>(
+    listener: tokio::net::TcpListener,
+    door: Rc<D>,
+    mut drain: Drain,
+    open: Rc<Open>,
+    connections: IntGauge,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.closing() => return,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                // A failure here means that the client has gone already; reading will say so.
+                let _ = stream.set_nodelay(true);
+                let (peer, door, drain) = (Rc::new(Peer::new(address)), Rc::clone(&door), drain.clone());
+                let (guard, connections) = (Open::enter(&open), connections.clone());
+                tokio::task::spawn_local(async move {
+                    connections.inc();
+                    connection::serve(stream, peer, door, drain).await;
+                    connections.dec();
+                    drop(guard);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}

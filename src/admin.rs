@@ -1,0 +1,174 @@
+//! The operator's door.
+//!
+//! | path | answer |
+//! | --- | --- |
+//! | `/livez` | 200 as long as the process runs |
+//! | `/readyz` | 200 once everything is there that a request needs, 503 before that and while draining |
+//! | `/metrics` | Prometheus' text format |
+//! | `/config` | the configuration in force, as JSON, to peers on this machine |
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::accept::drain::Phase;
+use crate::config::cors::Origins;
+use crate::config::route::{Requirement, Route};
+use crate::config::surface::{Access, ChannelRefusal, OnFlagOff, Surface};
+use crate::config::upstream::Address;
+use crate::config::{Config, Credential, KeysFrom, Live};
+use crate::snapshot::Shared;
+
+/// After the system refused a connection, it gets this long to recover.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// Answers operators for as long as the process lives, through the drain too.
+pub async fn run(listener: TcpListener, shared: Shared) {
+    loop {
+        let Ok((stream, peer)) = listener.accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let shared = shared.clone();
+        tokio::task::spawn_local(async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let answer = answer(&shared, peer, &request);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            // How a connection of an operator ends is no news.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+fn answer(shared: &Shared, peer: SocketAddr, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match request.uri().path() {
+        "/livez" => text(StatusCode::OK, "live"),
+        "/readyz" => match (shared.drain.phase(), shared.current.is_ready()) {
+            (Phase::Serving, true) => text(StatusCode::OK, "ready"),
+            (Phase::Serving, false) => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "not ready: an upstream has no address yet")
+            }
+            (Phase::Unready | Phase::Closing { .. }, _) => text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        },
+        "/metrics" => {
+            typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shared.metrics.text())
+        }
+        "/config" if peer.ip().to_canonical().is_loopback() => {
+            let snapshot = shared.current.load();
+            let config = json!({ "generation": snapshot.generation, "config": shown(&snapshot.config) });
+            typed(StatusCode::OK, "application/json", format!("{config:#}\n").into())
+        }
+        "/config" => text(
+            StatusCode::FORBIDDEN,
+            "only from this machine: ask inside the pod, or through a port-forward",
+        ),
+        _ => text(StatusCode::NOT_FOUND, "/livez /readyz /metrics /config"),
+    }
+}
+
+fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    typed(status, "text/plain; charset=utf-8", format!("{text}\n").into())
+}
+
+fn typed(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// The configuration with every default filled in. Nothing in it is secret: keys are a path.
+fn shown(config: &Config) -> Value {
+    let Config { fixed, live } = config;
+    let Live { timeouts, drain, .. } = live;
+    let KeysFrom::File(keys) = &live.keys;
+    let named = |upstream: &crate::config::upstream::Upstream| {
+        let address = match &upstream.address {
+            Address::Socket(address) => address.to_string(),
+            Address::Name { host, port } => format!("{host}:{port}"),
+        };
+        (upstream.name.to_string(), json!({ "address": address }))
+    };
+    json!({
+        "listen": fixed.listen.iter().map(|listen| json!({ "address": listen.address })).collect::<Value>(),
+        "admin": { "address": fixed.admin.address },
+        "workers": fixed.workers,
+        "log": { "access": fixed.log.access },
+        "trusted_proxies": live.trusted_proxies.iter().map(ToString::to_string).collect::<Value>(),
+        "upstreams": live.upstreams.iter().map(named).collect::<serde_json::Map<_, _>>(),
+        "flags": live.flags.iter().map(|flag| (flag.name.to_string(), json!(flag.on))).collect::<serde_json::Map<_, _>>(),
+        "scopes": live.scopes.all().collect::<Value>(),
+        "keys": { "file": keys },
+        "credential": match live.credential { Credential::Forward => "forward", Credential::Strip => "strip" },
+        "identity_headers": live.identity_headers,
+        "unmatched": live.unmatched,
+        "cors": live.cors.as_ref().map(|cors| json!({
+            "origins": match &cors.origins { Origins::Any => json!("*"), Origins::These(these) => json!(these) },
+            "headers": cors.headers,
+            "max_age": humantime::format_duration(cors.max_age).to_string(),
+            "credentials": cors.credentials,
+        })),
+        "timeouts": {
+            "connect": humantime::format_duration(timeouts.connect).to_string(),
+            "first_byte": humantime::format_duration(timeouts.first_byte).to_string(),
+            "idle": humantime::format_duration(timeouts.idle).to_string(),
+            "tunnel": humantime::format_duration(timeouts.tunnel).to_string(),
+            "pool": humantime::format_duration(timeouts.pool).to_string(),
+        },
+        "drain": {
+            "delay": humantime::format_duration(drain.delay).to_string(),
+            "grace": humantime::format_duration(drain.grace).to_string(),
+        },
+        "surfaces": live.surfaces.iter().map(|each| (each.name.to_string(), surface(live, each))).collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+fn surface(live: &Live, surface: &Surface) -> Value {
+    let flag = |place: &usize| live.flags.get(*place).map(|flag| flag.name.to_string());
+    json!({
+        "access": match surface.access { Access::Open => "open", Access::Key => "key" },
+        "upstream": live.upstreams.get(surface.upstream).map(|upstream| upstream.name.clone()),
+        "flags": surface.flags.iter().filter_map(flag).collect::<Value>(),
+        "private": surface.private,
+        "encoded_slash": surface.encoded_slash,
+        "channel": surface.channel.as_ref().map(|channel| json!({
+            "refusal": match &channel.refusal {
+                ChannelRefusal::Close { code, message } => json!({ "as": "close", "code": code, "message": message }),
+                ChannelRefusal::Http => json!({ "as": "http" }),
+            },
+            "on_flag_off": match channel.on_flag_off { OnFlagOff::Close => "close", OnFlagOff::Keep => "keep" },
+        })),
+        "routes": surface.routes.iter().map(|each| route(live, each)).collect::<Value>(),
+    })
+}
+
+fn route(live: &Live, route: &Route) -> Value {
+    let names = |set| live.scopes.names(set).collect::<Value>();
+    json!({
+        "method": route.method,
+        "path": route.pattern.template,
+        "query": route.query,
+        "requires": match route.requirement {
+            Requirement::Nothing => json!("nothing"),
+            Requirement::Key => json!("a key"),
+            Requirement::Any(set) => json!({ "any": names(set) }),
+            Requirement::All(set) => json!({ "all": names(set) }),
+        },
+    })
+}

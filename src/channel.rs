@@ -1,0 +1,209 @@
+//! WebSocket channels: how one that was admitted lives, and how one that was refused is told so.
+//!
+//! The browser SDK comes back every two seconds, for ever, unless a channel was closed with 1000 or 4000 to 4099.
+//! So a refusal that is final completes the handshake, says why, and closes with such a code; a drain or an outage
+//! never does.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::header::{HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
+use http::request::Parts;
+use http::{Response, StatusCode};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::accept::drain::Drain;
+use crate::config::surface::{Channel, ChannelRefusal, OnFlagOff};
+use crate::exchange::Exchange;
+use crate::forward::body::Body;
+use crate::forward::frames::Frames;
+use crate::forward::headers::{SCOPEGATE_REASON, X_REQUEST_ID};
+use crate::forward::tunnel::{self, End, Stop};
+use crate::forward::{self, Switched};
+use crate::observe::reason::Reason;
+use crate::snapshot::Current;
+
+/// A channel that is closed because we leave: the SDK comes back, to another replica.
+const GOING_AWAY: u16 = 1001;
+/// Refused channels of one worker that are being told so at once; beyond it they get an HTTP answer.
+const TELLING: usize = 256;
+/// How long one may take to hear it.
+const HEARING: Duration = Duration::from_secs(5);
+
+/// Passes bytes both ways until the channel ends, then lets the exchange be told.
+pub async fn run(switched: Switched, mut exchange: Box<Exchange>, current: Arc<Current>, drain: Drain) {
+    let Switched { client, upstream, lease } = switched;
+    let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else { return };
+    drop(lease);
+    let metrics = Arc::clone(exchange.metrics());
+    metrics.tunnels.inc();
+    metrics.tunnels_opened.inc();
+    let surface = exchange.surface().map(|surface| surface.name.clone()).unwrap_or_default();
+    let idle = exchange.snapshot().live().timeouts.tunnel;
+    let ended =
+        tunnel::run(TokioIo::new(client), TokioIo::new(upstream), idle, stop(current, drain, surface)).await;
+    metrics.tunnels.dec();
+    exchange.record.received += ended.received;
+    exchange.record.sent += ended.sent;
+    exchange.record.ended();
+    exchange.record.detail = match ended.end {
+        End::Finished => None,
+        End::Broken => Some("a side broke off".into()),
+        End::Idle => Some("closed for silence".into()),
+        End::Stopped(code) => Some(format!("closed by scopegate with {code}").into()),
+    };
+}
+
+/// Ready when an open channel of this surface must end: the process leaves, or a flag was turned off.
+async fn stop(current: Arc<Current>, mut drain: Drain, surface: Box<str>) -> Stop {
+    let mut changes = current.changes();
+    loop {
+        tokio::select! {
+            deadline = drain.deadline() => {
+                spread(deadline).await;
+                return Stop { code: GOING_AWAY, message: None };
+            }
+            Ok(()) = changes.changed() => {
+                if let Some(stop) = flag_off(&current, &surface) {
+                    return stop;
+                }
+            }
+        }
+    }
+}
+
+/// Some moment of the time that is left, another for each channel, so that not all come back at once; the last
+/// fifth is left for goodbyes.
+async fn spread(deadline: Instant) {
+    let now = Instant::now();
+    let window = deadline.saturating_duration_since(now).mul_f64(0.8);
+    sleep_until(now + window.mul_f64(fastrand::f64())).await;
+}
+
+fn flag_off(current: &Current, surface: &str) -> Option<Stop> {
+    let snapshot = current.load();
+    let surface = snapshot.policy.surfaces.iter().find(|known| *known.name == *surface)?;
+    snapshot.policy.flag_off(surface)?;
+    let Channel { refusal, on_flag_off } = surface.channel.as_ref()?;
+    if *on_flag_off == OnFlagOff::Keep {
+        return None;
+    }
+    let (code, words) = match refusal {
+        ChannelRefusal::Close { code, message } => (*code, message.as_deref()),
+        ChannelRefusal::Http => (ChannelRefusal::CODE, None),
+    };
+    let words = words.unwrap_or(Reason::FlagOff.row().message);
+    Some(Stop { code, message: Some(error_message(Reason::FlagOff, words, "", "")) })
+}
+
+/// Refused channels of a worker that are being told so.
+#[derive(Debug, Default)]
+pub struct Refused(Rc<Cell<usize>>);
+
+/// Room for one of them.
+#[derive(Debug)]
+pub struct Room(Rc<Cell<usize>>);
+
+impl Refused {
+    /// Room for one more, if there is.
+    #[must_use]
+    pub fn enter(&self) -> Option<Room> {
+        (self.0.get() < TELLING).then(|| {
+            self.0.set(self.0.get() + 1);
+            Room(Rc::clone(&self.0))
+        })
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// What it takes to complete a handshake that is refused.
+#[derive(Debug)]
+pub struct Handshake {
+    accept: HeaderValue,
+    client: OnUpgrade,
+    session: String,
+}
+
+impl Handshake {
+    /// From the head of a request, if it is one.
+    pub fn take(head: &mut Parts) -> Option<Self> {
+        let accept = head.headers.get(SEC_WEBSOCKET_KEY).map(forward::accept_of)?;
+        let client = head.extensions.remove::<OnUpgrade>()?;
+        let mut pairs =
+            head.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+        let session = pairs.find(|(name, _)| *name == "sessionId").map_or("", |(_, value)| value);
+        let session = percent_encoding::percent_decode_str(session).decode_utf8_lossy().into_owned();
+        Some(Self { accept, client, session })
+    }
+
+    /// What it will be told.
+    #[must_use]
+    pub fn goodbye(&self, reason: Reason, code: u16, words: &str, id: &HeaderValue) -> Stop {
+        let message = error_message(reason, words, &self.session, id.to_str().unwrap_or_default());
+        Stop { code, message: Some(message) }
+    }
+
+    /// Completes the handshake, so that a page can be told what an HTTP status would hide from it.
+    #[must_use]
+    pub fn refuse(self, stop: Stop, reason: Reason, room: Room, id: &HeaderValue) -> Response<Body> {
+        let Self { accept, client, .. } = self;
+        tokio::task::spawn_local(async move {
+            let told = timeout(HEARING, async {
+                if let Ok(client) = client.await {
+                    tell(client, &stop).await;
+                }
+            });
+            // Who does not listen in time is not told: the room is for others.
+            let _ = told.await;
+            drop(room);
+        });
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        forward::switch(headers);
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        headers.insert(X_REQUEST_ID, id.clone());
+        headers.insert(SCOPEGATE_REASON, HeaderValue::from_static(reason.code()));
+        response
+    }
+}
+
+/// Says it, and reads on until the client has closed: closing first could lose what was said.
+async fn tell(client: Upgraded, stop: &Stop) {
+    let mut client = TokioIo::new(client);
+    if client.write_all(&stop.goodbye()).await.is_err() || client.flush().await.is_err() {
+        return;
+    }
+    let (mut seen, mut scratch) = (Frames::default(), [0; 512]);
+    while let Ok(count @ 1..) = client.read(&mut scratch).await {
+        seen.pass(scratch.get(..count).unwrap_or_default());
+        if seen.is_closed() {
+            break;
+        }
+    }
+    let _ = client.shutdown().await;
+}
+
+/// The one message that the SDK shows: its envelope, with `type` error.
+fn error_message(reason: Reason, words: &str, session: &str, id: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    serde_json::json!({
+        "type": "error",
+        "sessionId": session,
+        "messageId": id,
+        "timestamp": u64::try_from(now.as_millis()).unwrap_or_default(),
+        "direction": "to_browser",
+        "error": { "code": reason.code(), "message": words },
+    })
+    .to_string()
+}

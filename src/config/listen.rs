@@ -1,0 +1,110 @@
+//! `listen:`, `admin:`, `workers:` and `log:`: what is bound once, at the start.
+
+use std::net::SocketAddr;
+
+use super::fields::{Fields, Report};
+use super::node::Node;
+
+/// One socket that clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Port 0 takes any free port; the start-up log says which.
+    pub address: SocketAddr,
+}
+
+/// The admin listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// [`Admin::DEFAULT`] unless written.
+    pub address: SocketAddr,
+}
+
+impl Admin {
+    /// Loopback, so that nobody outside the pod reads metrics before somebody decides that; 9901 is
+    /// where Envoy's users look for it.
+    pub const DEFAULT: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9901);
+}
+
+/// What is written of requests and of ourselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// One JSON line a request on standard output; on unless written otherwise.
+    pub access: bool,
+    /// Events on standard error.
+    pub events: Events,
+}
+
+/// The form of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Events {
+    /// For collectors; the default, since a sidecar's reader is a machine first.
+    Json,
+    /// For a terminal.
+    Text,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { address: Self::DEFAULT }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { access: true, events: Events::Json }
+    }
+}
+
+impl Listen {
+    pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Option<Vec<Self>> {
+        let items = node.list("`listen`", report)?;
+        if items.is_empty() {
+            report.error(
+                node.place,
+                "`listen` is empty",
+                "where clients connect: `listen: [{ address: 0.0.0.0:8080 }]`",
+            );
+        }
+        items
+            .iter()
+            .map(|item| address(item, "an item of `listen`", report).map(|address| Self { address }))
+            .collect()
+    }
+}
+
+impl Admin {
+    pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        address(node, "`admin`", report).map(|address| Self { address })
+    }
+}
+
+impl Log {
+    pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let default = Self::default();
+        let mut fields = Fields::of(node, "`log`", report)?;
+        let access = fields.take("access").map_or(Some(default.access), |node| node.bool("`access`", report));
+        let events = fields.take("events").map_or(Some(default.events), |node| {
+            node.one_of("`events`", &[("json", Events::Json), ("text", Events::Text)], report)
+        });
+        fields.done(report);
+        Some(Self { access: access?, events: events? })
+    }
+}
+
+fn address(node: &Node, what: &str, report: &mut Report<'_>) -> Option<SocketAddr> {
+    let mut fields = Fields::of(node, what, report)?;
+    let node = fields.need("address", "write it as `address: 0.0.0.0:8080`", report);
+    fields.done(report);
+    let node = node?;
+    let text = node.text("`address`", report)?;
+    let parsed = text.parse();
+    if parsed.is_err() {
+        report.error(
+            node.place,
+            format!("`{text}` is no address with a port"),
+            "write it as 0.0.0.0:8080 or [::]:8080; a name is not taken here",
+        );
+    }
+    parsed.ok()
+}

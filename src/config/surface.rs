@@ -1,0 +1,267 @@
+//! `surfaces:`: the parts of the service, each with its own access and gating.
+
+use std::collections::HashMap;
+
+use super::Flag;
+use super::fields::{Fields, Report};
+use super::file::place_of;
+use super::node::Node;
+use super::problem::Place;
+use super::route::{Context, ERROR_FORMS, ErrorForm, Route};
+use super::upstream::Upstream;
+use crate::identity::scope::Scopes;
+
+/// One part of the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surface {
+    /// As logs and metrics name it.
+    pub name: Box<str>,
+    /// Whether a key is asked for.
+    pub access: Access,
+    /// The flags that must all be on: places in [`super::Live::flags`].
+    pub flags: Vec<usize>,
+    /// Where its requests go: a place in [`super::Live::upstreams`].
+    pub upstream: usize,
+    /// A secret may stand in the path: it reaches no log, and the client's own headers are left as they came.
+    pub private: bool,
+    /// `%2F` may stand in the part of a path that `**` matches.
+    pub encoded_slash: bool,
+    /// Set where the surface's requests are WebSocket handshakes.
+    pub channel: Option<Channel>,
+    /// Its routes, in the order of the file; never empty.
+    pub routes: Vec<Route>,
+}
+
+/// Who may use a surface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody: the upstream has its own checks.
+    Open,
+    /// The holder of a key; its routes say which scopes.
+    Key,
+}
+
+/// How a WebSocket surface treats its channels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    /// How a handshake is refused for good.
+    pub refusal: ChannelRefusal,
+    /// What becomes of open channels when a flag of the surface is turned off.
+    pub on_flag_off: OnFlagOff,
+}
+
+/// How a handshake is refused for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChannelRefusal {
+    /// The handshake is completed, one error message sent, and the channel closed with this code.
+    /// The browser SDK comes back for ever after anything else than 1000 and 4000 to 4099.
+    Close {
+        /// 4000 to 4099; [`ChannelRefusal::CODE`] unless written.
+        code: u16,
+        /// What the page shows; the refusal's own sentence unless written.
+        message: Option<Box<str>>,
+    },
+    /// An ordinary HTTP answer.
+    Http,
+}
+
+impl ChannelRefusal {
+    /// In the range that the SDK takes as final, and not 4000, which it reads as "opened elsewhere".
+    pub const CODE: u16 = 4003;
+}
+
+/// What becomes of open channels when a flag of their surface is turned off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFlagOff {
+    /// They are closed with the refusal's code.
+    Close,
+    /// They stay until somebody leaves.
+    Keep,
+}
+
+/// What surfaces may name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named<'a> {
+    pub(super) upstreams: &'a [Upstream],
+    pub(super) flags: &'a [Flag],
+    pub(super) scopes: &'a Scopes,
+}
+
+impl Surface {
+    pub(super) fn read_all(node: &Node, named: &Named<'_>, report: &mut Report<'_>) -> Option<Vec<Self>> {
+        let entries = node.mapping("`surfaces`", report)?;
+        if entries.is_empty() {
+            report.error(
+                node.place,
+                "`surfaces` is empty",
+                "nothing would pass; write a part of the service with its routes",
+            );
+        }
+        let mut shapes: HashMap<String, (Place, &str)> = HashMap::new();
+        let mut surfaces = Vec::new();
+        for (name, value) in entries {
+            let Some((surface, places)) = Self::read(&name.text, value, named, report) else { continue };
+            for (place, route) in places.into_iter().zip(&surface.routes) {
+                if let Some((first, other)) = shapes.get(&route.shape()) {
+                    let message = format!(
+                        "`{}` can match what the route in line {} of surface `{other}` matches",
+                        route.pattern.template, first.line
+                    );
+                    report.error(
+                        place,
+                        message,
+                        "one request must have one route: remove one of them, or make their paths differ",
+                    );
+                } else {
+                    shapes.insert(route.shape(), (place, &name.text));
+                }
+            }
+            surfaces.push(surface);
+        }
+        unused(node.place, &surfaces, named, report);
+        Some(surfaces)
+    }
+
+    fn read(
+        name: &str,
+        node: &Node,
+        named: &Named<'_>,
+        report: &mut Report<'_>,
+    ) -> Option<(Self, Vec<Place>)> {
+        let what = format!("surface `{name}`");
+        let mut fields = Fields::of(node, &what, report)?;
+        let access = fields.need(
+            "access",
+            "write `access: key`, or `access: open` where the upstream has checks of its own",
+            report,
+        );
+        let access = access.and_then(|node| {
+            node.one_of("`access`", &[("open", Access::Open), ("key", Access::Key)], report)
+        });
+        let flags = fields.take("flags").map(|node| {
+            let words = node.words("`flags`", report)?;
+            let names = named.flags.iter().map(|flag| &*flag.name);
+            let places: Vec<_> = words
+                .into_iter()
+                .map(|(at, word)| place_of(names.clone(), word, "flag", at, report))
+                .collect();
+            places.into_iter().collect::<Option<Vec<_>>>()
+        });
+        let upstream = fields.take("upstream").map_or(Some(0), |node| {
+            let names = named.upstreams.iter().map(|upstream| &*upstream.name);
+            place_of(names, node.text("`upstream`", report)?, "upstream", node.place, report)
+        });
+        let private = fields.take("private").map_or(Some(false), |node| node.bool("`private`", report));
+        let encoded_slash =
+            fields.take("encoded_slash").map_or(Some(false), |node| node.bool("`encoded_slash`", report));
+        let errors = fields
+            .take("errors")
+            .map_or(Some(ErrorForm::Object), |node| node.one_of("`errors`", &ERROR_FORMS, report));
+        let channel = Channel::read(&mut fields, report);
+        let routes = fields.need(
+            "routes",
+            "write `routes: [GET /path]`, or for `access: key` a mapping from route to scope",
+            report,
+        );
+        fields.done(report);
+        let context = Context {
+            scopes: named.scopes,
+            access: access?,
+            errors: errors?,
+            channel: matches!(channel, Some(Some(_))),
+        };
+        let routes = routes?;
+        let read = Route::read_all(routes, context, report);
+        if read.is_empty() {
+            report.error(
+                routes.place,
+                format!("{what} has no routes"),
+                "it would match nothing: write one, or remove the surface",
+            );
+        }
+        let (places, routes) = read.into_iter().unzip();
+        let flags = match flags {
+            Some(flags) => flags?,
+            None => Vec::new(),
+        };
+        let surface = Self {
+            name: name.into(),
+            access: access?,
+            flags,
+            upstream: upstream?,
+            private: private?,
+            encoded_slash: encoded_slash?,
+            channel: channel?,
+            routes,
+        };
+        Some((surface, places))
+    }
+}
+
+/// What is defined and not used is most often a name that was meant somewhere.
+fn unused(place: Place, surfaces: &[Surface], named: &Named<'_>, report: &mut Report<'_>) {
+    for (number, flag) in named.flags.iter().enumerate() {
+        if !surfaces.iter().any(|surface| surface.flags.contains(&number)) {
+            report.warning(
+                place,
+                format!("no surface names the flag `{}`", flag.name),
+                "turning it off closes nothing",
+            );
+        }
+    }
+    for (number, upstream) in named.upstreams.iter().enumerate() {
+        if !surfaces.iter().any(|surface| surface.upstream == number) {
+            report.warning(
+                place,
+                format!("no surface uses the upstream `{}`", upstream.name),
+                "nothing is sent there",
+            );
+        }
+    }
+}
+
+impl Channel {
+    /// `Some(None)` where the surface is none.
+    fn read(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Option<Option<Self>> {
+        let upgrade =
+            fields.take("upgrade").map(|node| node.one_of("`upgrade`", &[("websocket", ())], report));
+        let refusal = fields.take("refusal");
+        let on_flag_off = fields.take("on_flag_off");
+        if upgrade.is_none() {
+            for node in [refusal, on_flag_off].into_iter().flatten() {
+                report.error(
+                    node.place,
+                    format!("{} speaks of channels, but has no `upgrade`", fields.what),
+                    "add `upgrade: websocket`, or remove this",
+                );
+            }
+            return Some(None);
+        }
+        let close = ChannelRefusal::Close { code: ChannelRefusal::CODE, message: None };
+        let refusal = refusal.map_or(Some(close), |node| ChannelRefusal::read(node, report));
+        let on_flag_off = on_flag_off.map_or(Some(OnFlagOff::Close), |node| {
+            node.one_of("`on_flag_off`", &[("close", OnFlagOff::Close), ("keep", OnFlagOff::Keep)], report)
+        });
+        upgrade.flatten()?;
+        Some(Some(Self { refusal: refusal?, on_flag_off: on_flag_off? }))
+    }
+}
+
+impl ChannelRefusal {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let mut fields = Fields::of(node, "`refusal`", report)?;
+        let close = fields
+            .take("as")
+            .map_or(Some(true), |node| node.one_of("`as`", &[("close", true), ("http", false)], report));
+        let code = fields
+            .take("code")
+            .map_or(Some(i128::from(Self::CODE)), |node| node.whole("`code`", 4000, 4099, report));
+        let message = fields.take("message").map(|node| node.text("`message`", report));
+        fields.done(report);
+        let message = match message {
+            Some(message) => Some(message?.into()),
+            None => None,
+        };
+        Some(if close? { Self::Close { code: code?.try_into().ok()?, message } } else { Self::Http })
+    }
+}

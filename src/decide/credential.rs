@@ -1,0 +1,86 @@
+//! The API key that a request carries.
+//!
+//! TelAPI's documentation asks for `Authorization: Bearer`; its own SDK sends `X-API-Key`. Both are read,
+//! and a request that says two different things is refused rather than guessed at.
+
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, HeaderName};
+
+use super::denial::Denial;
+
+/// The header that the browser SDK sends.
+pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// The key of a request, as bytes of its headers.
+pub fn find(headers: &HeaderMap) -> Result<&[u8], Denial> {
+    let bearer = match only(headers, &AUTHORIZATION)? {
+        Some(value) => bearer(value)?,
+        None => None,
+    };
+    let api_key = only(headers, &X_API_KEY)?.map(token).transpose()?;
+    match (bearer, api_key) {
+        (Some(one), Some(other)) if one != other => Err(Denial::KeyConflict),
+        (Some(key), _) | (None, Some(key)) => Ok(key),
+        (None, None) => Err(Denial::KeyMissing),
+    }
+}
+
+/// The value of a header that may stand once.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h [u8]>, Denial> {
+    let Some(first) = headers.get(name) else { return Ok(None) };
+    if headers.get_all(name).iter().nth(1).is_some() {
+        return Err(Denial::KeyRepeated);
+    }
+    Ok(Some(first.as_bytes().trim_ascii()))
+}
+
+/// What stands behind `Bearer`, in any case (RFC 9110, 11.1). Another scheme is not ours to read.
+fn bearer(value: &[u8]) -> Result<Option<&[u8]>, Denial> {
+    let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
+    let (scheme, rest) = value.split_at(end);
+    if scheme.eq_ignore_ascii_case(b"bearer") { token(rest.trim_ascii()).map(Some) } else { Ok(None) }
+}
+
+/// A key is opaque, but it is one word of visible characters.
+fn token(value: &[u8]) -> Result<&[u8], Denial> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_graphic) {
+        return Err(Denial::KeyMalformed);
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn either_header_and_never_two_answers() {
+        let check = |lines: &[(&str, &str)], wanted: Result<&str, Denial>| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
+                headers.append(name, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
+            }
+            assert_eq!(find(&headers), wanted.map(str::as_bytes), "{lines:?}");
+        };
+        check(&[], Err(Denial::KeyMissing));
+        check(&[("authorization", "Bearer k1")], Ok("k1"));
+        check(&[("authorization", "  bEaReR \t k1  ")], Ok("k1"));
+        check(&[("x-api-key", " k1 ")], Ok("k1"));
+        check(&[("authorization", "Bearer k1"), ("x-api-key", "k1")], Ok("k1"));
+        check(&[("authorization", "Bearer k1"), ("x-api-key", "k2")], Err(Denial::KeyConflict));
+        check(&[("authorization", "Basic dTpw"), ("x-api-key", "k1")], Ok("k1"));
+        check(&[("authorization", "Basic dTpw")], Err(Denial::KeyMissing));
+        check(&[("authorization", "k1")], Err(Denial::KeyMissing));
+        check(&[("authorization", "Bearer")], Err(Denial::KeyMalformed));
+        check(&[("authorization", "Bearer  ")], Err(Denial::KeyMalformed));
+        check(&[("authorization", "Bearer k1 k2")], Err(Denial::KeyMalformed));
+        check(&[("authorization", "Bearer ké")], Err(Denial::KeyMalformed));
+        check(&[("authorization", "Bearer"), ("x-api-key", "k1")], Err(Denial::KeyMalformed));
+        check(&[("x-api-key", "")], Err(Denial::KeyMalformed));
+        check(&[("x-api-key", "k1"), ("x-api-key", "k1")], Err(Denial::KeyRepeated));
+        check(&[("authorization", "Bearer k1"), ("authorization", "Basic x")], Err(Denial::KeyRepeated));
+    }
+}

@@ -1,0 +1,151 @@
+//! Why a call was refused. Not a fault: an answer.
+
+use std::sync::Arc;
+
+use super::path::PathProblem;
+use crate::identity::caller::Caller;
+use crate::observe::reason::Reason;
+
+/// Why a call was refused, with what the operator needs to see why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denial {
+    /// CONNECT, `*`, or an authority that is not Host.
+    TargetInvalid,
+    /// None, two, or no host at all.
+    HostInvalid,
+    /// More than one reading.
+    PathAmbiguous(PathProblem),
+    /// No route; the operator may have chosen the status.
+    RouteUnknown {
+        /// From `unmatched:`.
+        status: u16,
+    },
+    /// The path takes these methods.
+    MethodUnknown {
+        /// The value of `Allow`.
+        allow: Box<str>,
+    },
+    /// The query lacks this name.
+    QueryMissing {
+        /// As the route has it.
+        name: Box<str>,
+    },
+    /// A WebSocket route, and no handshake.
+    UpgradeRequired,
+    /// This flag is off.
+    FlagOff {
+        /// As the configuration has it.
+        flag: Box<str>,
+    },
+    /// No key.
+    KeyMissing,
+    /// No key in a key's header.
+    KeyMalformed,
+    /// A key's header twice.
+    KeyRepeated,
+    /// Two keys.
+    KeyConflict,
+    /// Nobody's key.
+    KeyUnknown,
+    /// A known key that may not be used.
+    KeyRefused {
+        /// Whose.
+        caller: Arc<Caller>,
+        /// [`Reason::KeyExpired`], [`Reason::KeyDisabled`] or [`Reason::TeamDisabled`].
+        reason: Reason,
+    },
+    /// The key source does not answer.
+    KeysUnavailable {
+        /// For the operator.
+        cause: Box<str>,
+    },
+    /// The key lacks a scope.
+    ScopeMissing {
+        /// Whose.
+        caller: Arc<Caller>,
+        /// The names that are missing; where one of several would do, all of those.
+        scopes: Vec<Box<str>>,
+        /// Which layer lacks it.
+        layer: Layer,
+    },
+}
+
+/// A layer of the ceiling: effective scopes are key ∩ team ∩ platform.
+///
+/// The platform's layer is not here: a route that demands what the platform does not define is not loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layer {
+    /// The team may not; raising the key would change nothing.
+    Team,
+    /// The team may, the key was not given it.
+    Key,
+}
+
+impl Denial {
+    /// Its row of the table.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::TargetInvalid => Reason::TargetInvalid,
+            Self::HostInvalid => Reason::HostInvalid,
+            Self::PathAmbiguous(_) => Reason::PathAmbiguous,
+            Self::RouteUnknown { .. } => Reason::RouteUnknown,
+            Self::MethodUnknown { .. } => Reason::MethodUnknown,
+            Self::QueryMissing { .. } => Reason::QueryMissing,
+            Self::UpgradeRequired => Reason::UpgradeRequired,
+            Self::FlagOff { .. } => Reason::FlagOff,
+            Self::KeyMissing => Reason::KeyMissing,
+            Self::KeyMalformed => Reason::KeyMalformed,
+            Self::KeyRepeated => Reason::KeyRepeated,
+            Self::KeyConflict => Reason::KeyConflict,
+            Self::KeyUnknown => Reason::KeyUnknown,
+            Self::KeyRefused { reason, .. } => *reason,
+            Self::KeysUnavailable { .. } => Reason::KeysUnavailable,
+            Self::ScopeMissing { .. } => Reason::ScopeMissing,
+        }
+    }
+
+    /// What the operator is told beside the reason.
+    #[must_use]
+    pub fn detail(&self) -> Option<Box<str>> {
+        match self {
+            Self::PathAmbiguous(problem) => Some(problem.to_string().into()),
+            Self::QueryMissing { name } => Some(name.clone()),
+            Self::FlagOff { flag } => Some(flag.clone()),
+            Self::KeysUnavailable { cause } => Some(cause.clone()),
+            Self::ScopeMissing { scopes, .. } => Some(scopes.join(" ").into()),
+            Self::MethodUnknown { allow } => Some(format!("allowed: {allow}").into()),
+            Self::TargetInvalid
+            | Self::HostInvalid
+            | Self::RouteUnknown { .. }
+            | Self::UpgradeRequired
+            | Self::KeyMissing
+            | Self::KeyMalformed
+            | Self::KeyRepeated
+            | Self::KeyConflict
+            | Self::KeyUnknown
+            | Self::KeyRefused { .. } => None,
+        }
+    }
+
+    /// Who was refused, where that is known.
+    #[must_use]
+    pub fn caller(&self) -> Option<&Arc<Caller>> {
+        if let Self::KeyRefused { caller, .. } | Self::ScopeMissing { caller, .. } = self {
+            Some(caller)
+        } else {
+            None
+        }
+    }
+}
+
+impl Layer {
+    /// As log and metric have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Team => "team",
+            Self::Key => "key",
+        }
+    }
+}

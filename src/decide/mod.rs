@@ -1,0 +1,260 @@
+//! Requests become permits or denials.
+//!
+//! The order of the stages is part of the contract. Nothing here knows of sockets, bodies or files: the
+//! only thing that the decision waits for is the key source.
+
+pub mod call;
+pub mod credential;
+pub mod denial;
+pub mod path;
+pub mod permit;
+pub mod route;
+pub mod scope;
+
+use crate::config;
+use crate::config::route::{ErrorForm, Requirement};
+use crate::config::surface::Access;
+use crate::flags::Flags;
+use crate::identity::key::Digest;
+use crate::identity::scope::Scopes;
+use crate::keys::{KeySource, State};
+use crate::observe::reason::Reason;
+
+use call::Call;
+use denial::Denial;
+use path::{Path, PathProblem};
+use permit::{Ask, Permit};
+use route::{Matched, RouteId, Router};
+
+/// Everything that decides, but the keys. Built at load, never changed.
+#[derive(Debug)]
+pub struct Policy {
+    router: Router,
+    flags: Flags,
+    scopes: Scopes,
+    unmatched: u16,
+    /// In the order of the configuration; a [`RouteId`] is a place in it.
+    pub routes: Vec<Route>,
+    /// In the order of the configuration.
+    pub surfaces: Vec<Surface>,
+}
+
+/// A route as the decision needs it.
+#[derive(Debug)]
+pub struct Route {
+    /// Its place in [`Policy::routes`].
+    pub id: RouteId,
+    /// A place in [`Policy::surfaces`].
+    pub surface: usize,
+    /// For logs and metrics.
+    pub template: Box<str>,
+    /// The form of refusals.
+    pub errors: ErrorForm,
+    method: Option<Box<str>>,
+    query: Vec<Box<str>>,
+    requirement: Requirement,
+}
+
+/// A surface as the decision needs it.
+pub type Surface = config::surface::Surface;
+
+impl Policy {
+    /// From a configuration, which has been checked.
+    #[must_use]
+    pub fn new(live: &config::Live) -> Self {
+        let mut policy = Self {
+            router: Router::default(),
+            flags: Flags::new(&live.flags),
+            scopes: live.scopes.clone(),
+            unmatched: live.unmatched,
+            routes: Vec::new(),
+            surfaces: live.surfaces.clone(),
+        };
+        for (surface, written) in live.surfaces.iter().enumerate() {
+            for route in &written.routes {
+                let id = policy.routes.len();
+                policy.router.add(route, id);
+                policy.routes.push(Route {
+                    id,
+                    surface,
+                    template: route.pattern.template.clone(),
+                    errors: route.errors,
+                    method: route.method.clone(),
+                    query: route.query.clone(),
+                    requirement: route.requirement,
+                });
+            }
+        }
+        policy
+    }
+
+    /// The first flag of a surface that is off.
+    #[must_use]
+    pub fn flag_off(&self, surface: &Surface) -> Option<&str> {
+        self.flags.first_off(&surface.flags)
+    }
+
+    /// The platform's scopes.
+    #[must_use]
+    pub fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
+    /// A path that no route matched, with every segment that is not in the configuration hidden: it may be a
+    /// mistyped callback that ends in a secret.
+    #[must_use]
+    pub fn masked(&self, path: &str) -> Box<str> {
+        let shown = |segment| if self.router.knows(segment) { segment } else { "*" };
+        let segments: Vec<_> = path.split('/').skip(1).take(8).map(shown).collect();
+        format!("/{}", segments.join("/")).into()
+    }
+}
+
+/// Admits a call or says why not; and says on which route, as soon as there is one.
+pub async fn decide<'p>(
+    policy: &'p Policy,
+    keys: &impl KeySource,
+    call: &Call<'_>,
+) -> (Option<&'p Route>, Result<Permit<'p>, Denial>) {
+    let mut place = None;
+    let decision = stages(policy, keys, call, &mut place).await;
+    (place, decision)
+}
+
+/// The stages, in the order that the contract has them.
+async fn stages<'p>(
+    policy: &'p Policy,
+    keys: &impl KeySource,
+    call: &Call<'_>,
+    place: &mut Option<&'p Route>,
+) -> Result<Permit<'p>, Denial> {
+    let path = Path::read(call.path).map_err(Denial::PathAmbiguous)?;
+    let preflight = call.preflight();
+    let route = match find(policy, preflight.unwrap_or(call.method.as_str()), path)? {
+        Found::Route(route) => route,
+        Found::OtherMethods(routes) => return Err(other_methods(policy, keys, call, &routes, place).await),
+    };
+    let surface = surface_of(policy, route, place);
+    flag(policy, surface)?;
+    if preflight.is_some() {
+        return Ok(Permit::new(route, surface, None, Ask::Preflight));
+    }
+    let ask = asked(call, route, surface)?;
+    let caller = match surface.access {
+        Access::Open => None,
+        Access::Key => {
+            let caller = caller(keys, call).await?;
+            scope::check(&policy.scopes, route.requirement, &caller)?;
+            Some(caller)
+        }
+    };
+    Ok(Permit::new(route, surface, caller, ask))
+}
+
+/// What a path and method led to, once the path has one reading for that.
+enum Found<'p> {
+    Route(&'p Route),
+    OtherMethods(Vec<&'p Route>),
+}
+
+fn find<'p>(policy: &'p Policy, method: &str, path: Path<'_>) -> Result<Found<'p>, Denial> {
+    let found = match policy.router.find(method, path) {
+        Matched::Route { id, tail } => {
+            let route = policy.routes.get(id).expect("the router knows only routes of this policy");
+            let loosened = policy.surfaces.get(route.surface).is_some_and(|surface| surface.encoded_slash);
+            let in_tail = |path: &str| loosened && !path.get(..tail).is_none_or(has_encoded_slash);
+            if path.has_encoded_slash() && !in_tail(path.as_str()) {
+                return Err(Denial::PathAmbiguous(PathProblem::EncodedSlash));
+            }
+            return Ok(Found::Route(route));
+        }
+        Matched::EmptyParam => return Err(Denial::PathAmbiguous(PathProblem::EmptySegment)),
+        Matched::Nothing => None,
+        Matched::OtherMethods(ids) => Some(ids),
+    };
+    if path.has_encoded_slash() {
+        return Err(Denial::PathAmbiguous(PathProblem::EncodedSlash));
+    }
+    match found {
+        None => Err(Denial::RouteUnknown { status: policy.unmatched }),
+        Some(ids) => Ok(Found::OtherMethods(ids.iter().filter_map(|id| policy.routes.get(*id)).collect())),
+    }
+}
+
+fn has_encoded_slash(path: &str) -> bool {
+    path.as_bytes().windows(3).any(|three| three.eq_ignore_ascii_case(b"%2f"))
+}
+
+fn surface_of<'p>(policy: &'p Policy, route: &'p Route, place: &mut Option<&'p Route>) -> &'p Surface {
+    *place = Some(route);
+    policy.surfaces.get(route.surface).expect("a route names a surface of its policy")
+}
+
+/// Off closes the surface to everybody, whatever they hold.
+fn flag(policy: &Policy, surface: &Surface) -> Result<(), Denial> {
+    match policy.flag_off(surface) {
+        Some(flag) => Err(Denial::FlagOff { flag: flag.into() }),
+        None => Ok(()),
+    }
+}
+
+fn asked(call: &Call<'_>, route: &Route, surface: &Surface) -> Result<Ask, Denial> {
+    let ask = match surface.channel {
+        None => Ask::Request,
+        Some(_) if call.is_websocket() => Ask::Channel,
+        Some(_) => return Err(Denial::UpgradeRequired),
+    };
+    match route.query.iter().find(|name| !call.has_query(name)) {
+        Some(name) => Err(Denial::QueryMissing { name: name.clone() }),
+        None => Ok(ask),
+    }
+}
+
+async fn caller(
+    keys: &impl KeySource,
+    call: &Call<'_>,
+) -> Result<std::sync::Arc<crate::identity::caller::Caller>, Denial> {
+    let digest = Digest::of(credential::find(call.headers)?);
+    let found = keys.find(&digest).await;
+    let entry = found.map_err(|down| Denial::KeysUnavailable { cause: down.to_string().into() })?;
+    let entry = entry.ok_or(Denial::KeyUnknown)?;
+    let reason = match entry.state {
+        State::Active { until: Some(end) } if end <= call.now => Reason::KeyExpired,
+        State::Active { .. } => return Ok(entry.caller),
+        State::Disabled => Reason::KeyDisabled,
+        State::TeamDisabled => Reason::TeamDisabled,
+    };
+    Err(Denial::KeyRefused { caller: entry.caller, reason })
+}
+
+/// A known path with another method is told so, but behind a key only to who holds one.
+async fn other_methods<'p>(
+    policy: &'p Policy,
+    keys: &impl KeySource,
+    call: &Call<'_>,
+    routes: &[&'p Route],
+    place: &mut Option<&'p Route>,
+) -> Denial {
+    let mut allow: Vec<&str> = Vec::new();
+    for route in routes {
+        let surface = surface_of(policy, route, place);
+        if let Err(denial) = flag(policy, surface) {
+            return denial;
+        }
+        if surface.access == Access::Key
+            && let Err(denial) = caller(keys, call).await
+        {
+            return denial;
+        }
+        for method in route
+            .method
+            .iter()
+            .flat_map(|method| if **method == *"GET" { vec!["GET", "HEAD"] } else { vec![&**method] })
+        {
+            if !allow.contains(&method) {
+                allow.push(method);
+            }
+        }
+    }
+    Denial::MethodUnknown { allow: allow.join(", ").into() }
+}

@@ -1,0 +1,253 @@
+//! Which route a path and method belong to.
+//!
+//! A tree of segments, built at load. At every step a literal is tried before a `{param}`, and that before
+//! `/**`: the most specific route wins, as it does in the upstream's router.
+
+use super::path::Path;
+use crate::config;
+
+/// A place in [`super::Policy::routes`].
+pub type RouteId = usize;
+
+/// All routes of a configuration.
+#[derive(Debug, Default)]
+pub struct Router {
+    root: Node,
+}
+
+/// What a path and method led to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Matched {
+    /// This route; `tail` is where in the path the part that `/**` stands for begins, if it has one.
+    Route {
+        /// Which.
+        id: RouteId,
+        /// A byte offset into the path; its length where nothing is matched by `/**`.
+        tail: usize,
+    },
+    /// The path is known, with other methods: these routes.
+    OtherMethods(Vec<RouteId>),
+    /// A `{param}` stands where the path has an empty segment: routers do not agree on that.
+    EmptyParam,
+    /// Nothing.
+    Nothing,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    literals: Vec<(Box<str>, Node)>,
+    param: Option<Box<Node>>,
+    here: Methods,
+    rest: Methods,
+}
+
+/// The routes of one pattern.
+#[derive(Debug, Default)]
+struct Methods {
+    named: Vec<(Box<str>, RouteId)>,
+    any: Option<RouteId>,
+}
+
+/// A search that is under way.
+struct Search<'a> {
+    path: Path<'a>,
+    method: &'a str,
+    other_methods: Vec<RouteId>,
+    empty_param: bool,
+}
+
+impl Router {
+    /// Adds a route. The configuration has made sure that no two have one method and one shape.
+    pub fn add(&mut self, route: &config::route::Route, id: RouteId) {
+        let mut node = &mut self.root;
+        for segment in &route.pattern.segments {
+            node = match segment {
+                config::route::Segment::Literal(text) => node.literal(text),
+                config::route::Segment::Param => node.param.get_or_insert_default(),
+            };
+        }
+        let methods = if route.pattern.rest { &mut node.rest } else { &mut node.here };
+        match &route.method {
+            Some(method) => methods.named.push((method.clone(), id)),
+            None => methods.any = Some(id),
+        }
+    }
+
+    /// Finds the route of a call.
+    #[must_use]
+    pub fn find(&self, method: &str, path: Path<'_>) -> Matched {
+        let mut search = Search { path, method, other_methods: Vec::new(), empty_param: false };
+        let found = search.walk(&self.root, Some(path.behind_slash()));
+        match found {
+            _ if search.empty_param => Matched::EmptyParam,
+            Some((id, tail)) => Matched::Route { id, tail: path.as_str().len() - tail },
+            None if search.other_methods.is_empty() => Matched::Nothing,
+            None => Matched::OtherMethods(search.other_methods),
+        }
+    }
+
+    /// Whether any route has this literal segment: what may be shown of a path that nothing matched.
+    #[must_use]
+    pub fn knows(&self, literal: &str) -> bool {
+        self.root.knows(literal)
+    }
+}
+
+impl Node {
+    fn literal(&mut self, text: &str) -> &mut Self {
+        let place = match self.literals.binary_search_by(|(known, _)| (**known).cmp(text)) {
+            Ok(place) => place,
+            Err(place) => {
+                self.literals.insert(place, (text.into(), Self::default()));
+                place
+            }
+        };
+        self.literals.get_mut(place).map(|(_, node)| node).expect("the place was just searched for")
+    }
+
+    fn knows(&self, literal: &str) -> bool {
+        self.literals.iter().any(|(known, node)| **known == *literal || node.knows(literal))
+            || self.param.as_ref().is_some_and(|node| node.knows(literal))
+    }
+}
+
+impl Methods {
+    fn find(&self, method: &str) -> Option<RouteId> {
+        let named = |wanted: &str| self.named.iter().find(|(known, _)| **known == *wanted).map(|(_, id)| *id);
+        // A resource that can be read can be asked for its head (RFC 9110, 9.3.2).
+        named(method).or_else(|| if method == "HEAD" { named("GET") } else { None }).or(self.any)
+    }
+
+    fn ids(&self) -> impl Iterator<Item = RouteId> {
+        self.named.iter().map(|(_, id)| *id).chain(self.any)
+    }
+}
+
+impl<'a> Search<'a> {
+    /// The route for what is left of the path (`None`: nothing, not even an empty segment), and the
+    /// length of the part that `/**` stands for.
+    fn walk(&mut self, node: &Node, left: Option<&'a str>) -> Option<(RouteId, usize)> {
+        let Some(left) = left else {
+            return self.take(&node.here, 0).or_else(|| self.take(&node.rest, 0));
+        };
+        let (segment, behind) = match left.split_once('/') {
+            Some((segment, behind)) => (segment, Some(behind)),
+            None => (left, None),
+        };
+        if segment.is_empty() && node.param.is_some() {
+            self.empty_param = true;
+            return None;
+        }
+        if let Some(literal) = self.literal(node, segment)
+            && let Some(found) = self.walk(literal, behind)
+        {
+            return Some(found);
+        }
+        if let Some(param) = &node.param
+            && let Some(found) = self.walk(param, behind)
+        {
+            return Some(found);
+        }
+        // The path `/` has one segment, the empty one, and is the root itself.
+        if left.is_empty() && self.path.as_str() == "/" {
+            return self.take(&node.here, 0).or_else(|| self.take(&node.rest, 0));
+        }
+        self.take(&node.rest, left.len())
+    }
+
+    fn literal<'n>(&self, node: &'n Node, segment: &str) -> Option<&'n Node> {
+        if !segment.contains('%') {
+            let place = node.literals.binary_search_by(|(known, _)| (**known).cmp(segment)).ok()?;
+            return node.literals.get(place).map(|(_, node)| node);
+        }
+        let mut literals = node.literals.iter();
+        literals.find(|(known, _)| self.path.segment_is(segment, known)).map(|(_, node)| node)
+    }
+
+    fn take(&mut self, methods: &Methods, tail: usize) -> Option<(RouteId, usize)> {
+        match methods.find(self.method) {
+            // A search that met an empty parameter is over, whatever else would match.
+            Some(id) if !self.empty_param => Some((id, tail)),
+            _ => {
+                self.other_methods.extend(methods.ids());
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::route::{ErrorForm, Pattern, Requirement, Route, Segment};
+
+    fn router(lines: &[&str]) -> Router {
+        let mut router = Router::default();
+        for (id, line) in lines.iter().enumerate() {
+            let (method, path) = line.split_once(' ').expect("method and path");
+            let rest = path.ends_with("/**");
+            let segments = path.trim_end_matches("/**").split('/').skip(1).filter(|s| !s.is_empty());
+            let segments = segments
+                .map(|s| if s.starts_with('{') { Segment::Param } else { Segment::Literal(s.into()) })
+                .collect();
+            let route = Route {
+                method: (method != "*").then(|| method.into()),
+                pattern: Pattern { template: path.into(), segments, rest },
+                query: Vec::new(),
+                requirement: Requirement::Nothing,
+                errors: ErrorForm::Object,
+            };
+            router.add(&route, id);
+        }
+        router
+    }
+
+    #[test]
+    fn the_most_specific_route_wins() {
+        let lines = [
+            "POST /api/v1/call-tokens",
+            "GET /api/v1/call-tokens/{id}",
+            "GET /api/v1/apps/**",
+            "* /api/v1/webhooks/**",
+            "GET /api/v1/apps/mine",
+            "GET /api/v1/{kind}/mine/parts",
+            "GET /",
+        ];
+        let router = router(&lines);
+        let check = |method: &str, raw: &str, wanted: Matched| {
+            assert_eq!(router.find(method, Path::read(raw).expect("one reading")), wanted, "{method} {raw}");
+        };
+        let route = |id, tail| Matched::Route { id, tail };
+        check("POST", "/api/v1/call-tokens", route(0, 19));
+        check("GET", "/api/v1/call-tokens", Matched::OtherMethods(vec![0]));
+        check("GET", "/api/v1/call-tokens/7", route(1, 21));
+        check("HEAD", "/api/v1/call-tokens/7", route(1, 21));
+        check("GET", "/api/v1/call-tokens/", Matched::EmptyParam);
+        check("GET", "/api/v1/call-tokens/7/x", Matched::Nothing);
+        check("GET", "/api/v1/apps", route(2, 12));
+        check("GET", "/api/v1/%61pps", route(2, 14));
+        check("GET", "/api/v1/apps/", route(2, 13));
+        check("GET", "/api/v1/apps/7/x", route(2, 13));
+        check("GET", "/api/v1/apps/mine", route(4, 17));
+        check("GET", "/api/v1/apps/mine/parts", route(2, 13));
+        check("GET", "/api/v1/parts/mine/parts", route(5, 24));
+        check("GET", "/api/v1/apps/mine/other", route(2, 13));
+        check("GET", "/api/v1/Apps", Matched::Nothing);
+        check("GET", "/api/v1/appsx", Matched::Nothing);
+        check("PURGE", "/api/v1/webhooks", route(3, 16));
+        check("POST", "/api/v1/webhooks/a/b", route(3, 17));
+        check("POST", "/api/v1/webhooksfoo", Matched::Nothing);
+        check("POST", "/api/v1/webhooks%2fx", Matched::Nothing);
+        check("GET", "/", route(6, 1));
+        check("GET", "/api", Matched::Nothing);
+    }
+
+    #[test]
+    fn slash_and_everything_below() {
+        let router = router(&["GET /**"]);
+        for raw in ["/", "/a", "/a/b/"] {
+            let found = router.find("GET", Path::read(raw).expect("one reading"));
+            assert!(matches!(found, Matched::Route { id: 0, .. }), "{raw}");
+        }
+    }
+}

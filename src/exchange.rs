@@ -1,0 +1,242 @@
+//! One request and its answer, from the first byte to the last: what holds the record, and has it told once.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::Once;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use uuid::Builder;
+
+use crate::accept::peer::Peer;
+use crate::config::route::ErrorForm;
+use crate::config::surface::Channel;
+use crate::decide::denial::Denial;
+use crate::decide::permit::Permit;
+use crate::decide::{Route, Surface};
+use crate::forward::body::{Body, Progress};
+use crate::forward::fault::Fault;
+use crate::forward::headers::{X_FORWARDED_PROTO, X_REQUEST_ID};
+use crate::observe::lines::Lines;
+use crate::observe::metrics::Metrics;
+use crate::observe::record::{Path, Record};
+use crate::snapshot::Snapshot;
+
+/// A request id of a trusted hop is taken up to this length: a UUID has 36, a trace id 32.
+const ID_LENGTH: usize = 128;
+
+/// What a request will have to say. Whatever becomes of the request, it is said when this is dropped.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Filled in on the way.
+    pub record: Record,
+    /// What is known of the client's body.
+    pub progress: Option<Rc<Progress>>,
+    snapshot: Rc<Arc<Snapshot>>,
+    route: Option<usize>,
+    metrics: Arc<Metrics>,
+    lines: Rc<Lines>,
+}
+
+/// The body of an answer; its exchange ends with it.
+#[derive(Debug)]
+pub struct Told {
+    body: Body,
+    exchange: Option<Box<Exchange>>,
+}
+
+impl Exchange {
+    /// A request whose head has been read.
+    #[must_use]
+    pub fn open(
+        metrics: &Arc<Metrics>,
+        lines: &Rc<Lines>,
+        snapshot: &Rc<Arc<Snapshot>>,
+        head: &Parts,
+        peer: &Peer,
+        trusted: bool,
+    ) -> Box<Self> {
+        metrics.in_flight.inc();
+        if !trusted && head.headers.contains_key(X_FORWARDED_PROTO) {
+            metrics.untrusted_forwarded.inc();
+            warn_of_untrusted(peer);
+        }
+        let id = request_id(&head.headers, trusted);
+        Box::new(Self {
+            record: Record::open(peer.ip, head.method.clone(), head.version, id),
+            progress: None,
+            snapshot: Rc::clone(snapshot),
+            route: None,
+            metrics: Arc::clone(metrics),
+            lines: Rc::clone(lines),
+        })
+    }
+
+    /// Notes what was decided, and on which route.
+    pub fn decided(&mut self, route: Option<&Route>, decision: &Result<Permit<'_>, Denial>, head: &Parts) {
+        self.record.decided = self.record.began.elapsed();
+        self.route = route.map(|route| route.id);
+        let path = || head.uri.path_and_query().cloned();
+        self.record.path = match (self.surface(), decision) {
+            (Some(surface), _) if surface.private => Path::Hidden,
+            (Some(_), _) => path().map_or(Path::Hidden, Path::Shown),
+            (None, Err(Denial::RouteUnknown { .. })) => {
+                Path::Masked(self.snapshot.policy.masked(head.uri.path()))
+            }
+            // What has two readings may be a callback with a secret in one of them.
+            (None, _) => Path::Hidden,
+        };
+        match decision {
+            Ok(permit) => self.record.caller.clone_from(&permit.caller),
+            Err(denial) => {
+                self.record.caller = denial.caller().cloned();
+                if let Denial::ScopeMissing { scopes, layer, .. } = denial {
+                    self.record.layer = Some(layer.name());
+                    for scope in scopes {
+                        self.metrics.scope_denied(scope, layer.name());
+                    }
+                }
+            }
+        }
+    }
+
+    /// The answer is on its way to the client.
+    #[must_use]
+    pub fn answered(mut self: Box<Self>, response: Response<Body>) -> Response<Told> {
+        self.record.status = response.status().as_u16();
+        if response.body().is_end_stream() {
+            self.record.ended();
+        }
+        response.map(|body| Told { body, exchange: Some(self) })
+    }
+
+    /// The refusal is on its way to the client; that one may not wait for it changes nothing.
+    #[must_use]
+    pub fn refused(mut self: Box<Self>, response: Response<Body>) -> Response<Told> {
+        self.record.status = response.status().as_u16();
+        response.map(|body| Told { body, exchange: Some(self) })
+    }
+
+    /// How the route's surface treats channels, if it has any.
+    #[must_use]
+    pub fn channel(&self) -> Option<&Channel> {
+        self.surface().and_then(|surface| surface.channel.as_ref())
+    }
+
+    /// The form in which the route's clients expect an error.
+    #[must_use]
+    pub fn error_form(&self) -> ErrorForm {
+        self.route().map_or(ErrorForm::Object, |route| route.errors)
+    }
+
+    /// The snapshot that this request was decided by.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The surface of the route, once there is one.
+    #[must_use]
+    pub fn surface(&self) -> Option<&Surface> {
+        self.route().and_then(|route| self.snapshot.policy.surfaces.get(route.surface))
+    }
+
+    /// Where everything is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    fn route(&self) -> Option<&Route> {
+        self.route.and_then(|id| self.snapshot.policy.routes.get(id))
+    }
+
+    /// The client sees a cut, never a clean end.
+    fn broke(&mut self, fault: &Fault) {
+        self.record.refused(fault.reason(), Some(fault.detail()));
+        let upstream = self.surface().and_then(|surface| self.snapshot.upstreams.get(surface.upstream));
+        if let Some(upstream) = upstream {
+            upstream.meters.fault(fault.reason());
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(progress) = &self.progress {
+            self.record.received += progress.received.get();
+        }
+        let route = self.snapshot.meters(self.route);
+        self.metrics.count(&self.record, route);
+        self.metrics.in_flight.dec();
+        self.lines.write(&self.record, &route.surface, &route.route);
+    }
+}
+
+impl Told {
+    /// A body whose exchange is told by somebody else.
+    #[must_use]
+    pub fn untold(body: Body) -> Self {
+        Self { body, exchange: None }
+    }
+}
+
+impl http_body::Body for Told {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if let (Some(exchange), Poll::Ready(frame)) = (&mut this.exchange, &polled) {
+            match frame {
+                Some(Ok(frame)) => {
+                    exchange.record.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
+                    if this.body.is_end_stream() {
+                        exchange.record.ended();
+                    }
+                }
+                Some(Err(fault)) => exchange.broke(fault),
+                None => exchange.record.ended(),
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The id of a trusted hop, if it is one word that can stand in a log, or a new UUID.
+fn request_id(headers: &HeaderMap, trusted: bool) -> HeaderValue {
+    let known = headers.get(X_REQUEST_ID).filter(|id| {
+        let word = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte);
+        trusted && (1..=ID_LENGTH).contains(&id.len()) && id.as_bytes().iter().all(word)
+    });
+    known.cloned().unwrap_or_else(|| {
+        // Nothing is guarded by it: it must be rare, not secret.
+        let id = Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+        let mut text = [0; 36];
+        HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).expect("a UUID is visible ASCII")
+    })
+}
+
+/// Once: an upstream that takes HTTPS only may refuse everything, and nobody would see why.
+fn warn_of_untrusted(peer: &Peer) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        tracing::warn!(
+            peer = %peer.ip,
+            "a peer outside trusted_proxies sends X-Forwarded-Proto, which is replaced; if it is your load balancer, list it"
+        );
+    });
+}

@@ -1,0 +1,84 @@
+//! The upstream or the wire failed us after a permit.
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+
+use crate::observe::reason::Reason;
+
+/// What failed, and so whose fault it was.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The name was never resolved.
+    #[error("no address is known for the upstream `{upstream}`")]
+    Unresolved {
+        /// Its name in the configuration.
+        upstream: Box<str>,
+    },
+    /// None of its addresses takes a connection.
+    #[error("cannot connect to {address}")]
+    Refused {
+        /// The last one that was tried.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No connection in time.
+    #[error("no connection to {address} in time")]
+    ConnectTimeout {
+        /// The last one that was tried.
+        address: SocketAddr,
+    },
+    /// No answer in time.
+    #[error("no first byte from the upstream in time")]
+    FirstByteTimeout,
+    /// Silence in the middle of an answer.
+    #[error("silence from the upstream in the middle of its answer")]
+    IdleTimeout,
+    /// It hung up too early.
+    #[error("the upstream hung up before its answer was whole")]
+    Closed(#[source] hyper::Error),
+    /// Not HTTP.
+    #[error("the upstream's answer is not valid HTTP")]
+    Invalid(#[source] hyper::Error),
+    /// A switch of protocols that nobody asked for, or that does not fit what was asked.
+    #[error("the upstream switched protocols in a way that does not fit the request")]
+    Upgrade,
+    /// The client stopped sending.
+    #[error("the client's body did not arrive in time")]
+    ClientTimeout,
+    /// The client's body broke off or was malformed.
+    #[error("the client's body is not what its head announced")]
+    ClientInvalid,
+}
+
+impl Fault {
+    /// Its row of the table.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Unresolved { .. } => Reason::UpstreamUnresolved,
+            Self::Refused { .. } => Reason::UpstreamRefused,
+            Self::ConnectTimeout { .. } => Reason::UpstreamConnectTimeout,
+            Self::FirstByteTimeout => Reason::UpstreamFirstByteTimeout,
+            Self::IdleTimeout => Reason::UpstreamIdleTimeout,
+            Self::Closed(_) => Reason::UpstreamClosed,
+            Self::Invalid(_) | Self::Upgrade => Reason::UpstreamInvalid,
+            Self::ClientTimeout => Reason::ClientTimeout,
+            Self::ClientInvalid => Reason::ClientInvalid,
+        }
+    }
+
+    /// The fault and its causes in one line, for the operator.
+    #[must_use]
+    pub fn detail(&self) -> Box<str> {
+        let mut line = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            line.push_str(": ");
+            line.push_str(&error.to_string());
+            cause = error.source();
+        }
+        line.into()
+    }
+}

@@ -1,0 +1,333 @@
+//! Bytes both ways after a WebSocket handshake, unchanged, until a side ends it or we must.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::frames::{self, Frames};
+
+/// What one direction reads at a time; a tunnel holds two of them for as long as it lives.
+const BUFFER: usize = 4 * 1024;
+/// After a close of ours, how long the two sides may take to finish a frame and say goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Why we end a tunnel, told to both sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// The close code.
+    pub code: u16,
+    /// A text message to the client before it.
+    pub message: Option<String>,
+}
+
+impl Stop {
+    /// The frames that say it to the client.
+    #[must_use]
+    pub fn goodbye(&self) -> Vec<u8> {
+        let mut frames = self.message.as_deref().map(frames::text).unwrap_or_default();
+        frames.extend_from_slice(&frames::close(self.code));
+        frames
+    }
+}
+
+/// How a tunnel ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Both sides had finished.
+    Finished,
+    /// A side broke off.
+    Broken,
+    /// Neither said anything for too long.
+    Idle,
+    /// We ended it, with this close code.
+    Stopped(u16),
+}
+
+/// How a tunnel ended and what had passed through it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// How.
+    pub end: End,
+    /// Bytes from the client.
+    pub received: u64,
+    /// Bytes to the client.
+    pub sent: u64,
+}
+
+/// Passes bytes on until both sides have ended, nothing has moved for `idle`, or `stop` says why not any more.
+pub async fn run<C, U>(client: C, upstream: U, idle: Duration, stop: impl Future<Output = Stop>) -> Ended
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut client, mut upstream) = (client, upstream);
+    let (mut to_client, mut to_upstream) = (Pump::new(), Pump::new());
+    let mut stop = pin!(stop);
+    let mut last = Instant::now();
+    let mut silence = pin!(sleep_until(last + idle));
+    let mut stopped = None;
+    let end = poll_fn(|cx| {
+        if stopped.is_none()
+            && let Poll::Ready(why) = stop.as_mut().poll(cx)
+        {
+            to_client.stop(why.goodbye());
+            to_upstream.stop(frames::masked_close(why.code).to_vec());
+            silence.set(sleep(GOODBYE));
+            stopped = Some(why.code);
+        }
+        let moved = to_client.moved + to_upstream.moved;
+        let down = to_client.poll(cx, &mut upstream, &mut client);
+        let up = to_upstream.poll(cx, &mut client, &mut upstream);
+        match (down, up, stopped) {
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(())), None) => return Poll::Ready(End::Finished),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(())), Some(code))
+            | (Poll::Ready(Err(_)), _, Some(code))
+            | (_, Poll::Ready(Err(_)), Some(code)) => return Poll::Ready(End::Stopped(code)),
+            (Poll::Ready(Err(_)), _, None) | (_, Poll::Ready(Err(_)), None) => {
+                return Poll::Ready(End::Broken);
+            }
+            (Poll::Pending, _, _) | (_, Poll::Pending, _) => {}
+        }
+        if to_client.moved + to_upstream.moved != moved {
+            last = Instant::now();
+        }
+        while silence.as_mut().poll(cx).is_ready() {
+            match stopped {
+                Some(code) => return Poll::Ready(End::Stopped(code)),
+                None if last + idle <= Instant::now() => return Poll::Ready(End::Idle),
+                None => silence.as_mut().reset(last + idle),
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+    Ended { end, received: to_upstream.moved, sent: to_client.moved }
+}
+
+/// One direction.
+#[derive(Debug)]
+struct Pump {
+    buffer: Box<[u8; BUFFER]>,
+    /// Bytes of the buffer that have been written, and that have been read.
+    written: usize,
+    read: usize,
+    frames: Frames,
+    moved: u64,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Everything is passed on.
+    Open,
+    /// The frame that has begun is finished, then this is said instead of what follows.
+    Stopping(Vec<u8>),
+    /// It has been said up to here; then it is flushed.
+    Saying(Vec<u8>, usize),
+    /// What still comes is read and forgotten, so that the side can finish.
+    Ignoring,
+    /// The reader has ended; the writer is told.
+    Ending,
+    /// Nothing more.
+    Done,
+}
+
+impl Pump {
+    fn new() -> Self {
+        Self {
+            buffer: Box::new([0; BUFFER]),
+            written: 0,
+            read: 0,
+            frames: Frames::default(),
+            moved: 0,
+            phase: Phase::Open,
+        }
+    }
+
+    fn stop(&mut self, goodbye: Vec<u8>) {
+        if matches!(self.phase, Phase::Open) {
+            self.phase = Phase::Stopping(goodbye);
+        }
+    }
+
+    /// Ready when this direction is done.
+    fn poll<R, W>(&mut self, cx: &mut Context<'_>, reader: &mut R, writer: &mut W) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            match &mut self.phase {
+                Phase::Done => return Poll::Ready(Ok(())),
+                Phase::Ending => {
+                    ready!(Pin::new(&mut *writer).poll_shutdown(cx))?;
+                    self.phase = Phase::Done;
+                }
+                Phase::Ignoring => {
+                    self.read = 0;
+                    if ready!(self.fill(cx, reader))? == 0 {
+                        self.phase = Phase::Done;
+                    }
+                }
+                Phase::Saying(goodbye, said) => match goodbye.get(*said..) {
+                    Some(rest) if !rest.is_empty() => {
+                        *said += ready!(Pin::new(&mut *writer).poll_write(cx, rest))?
+                    }
+                    _ => {
+                        ready!(Pin::new(&mut *writer).poll_flush(cx))?;
+                        self.phase = Phase::Ignoring;
+                    }
+                },
+                Phase::Stopping(_) if self.frames.is_closed() => self.phase = Phase::Ignoring,
+                Phase::Stopping(goodbye) if self.frames.is_between() => {
+                    self.phase = Phase::Saying(std::mem::take(goodbye), 0);
+                }
+                Phase::Open | Phase::Stopping(_) => ready!(self.pass(cx, reader, writer))?,
+            }
+        }
+    }
+
+    /// Writes what has been read, or reads more.
+    fn pass<R, W>(&mut self, cx: &mut Context<'_>, reader: &mut R, writer: &mut W) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        if self.written == self.read {
+            (self.written, self.read) = (0, 0);
+            let filled = self.fill(cx, reader);
+            if filled.is_pending() {
+                ready!(Pin::new(&mut *writer).poll_flush(cx))?;
+            }
+            if ready!(filled)? == 0 {
+                self.phase = Phase::Ending;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let mut waiting = self.buffer.get(self.written..self.read).unwrap_or_default();
+        if matches!(self.phase, Phase::Stopping(_)) {
+            waiting = waiting.get(..self.frames.rest_of_frame(waiting)).unwrap_or_default();
+        }
+        let count = ready!(Pin::new(writer).poll_write(cx, waiting))?;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.frames.pass(waiting.get(..count).unwrap_or_default());
+        self.written += count;
+        self.moved += count as u64;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads behind what is in the buffer; 0 is the end.
+    fn fill<R: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+    ) -> Poll<io::Result<usize>> {
+        let mut space = ReadBuf::new(self.buffer.get_mut(self.read..).unwrap_or_default());
+        ready!(Pin::new(reader).poll_read(cx, &mut space))?;
+        let count = space.filled().len();
+        self.read += count;
+        Poll::Ready(Ok(count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .expect("a runtime")
+            .block_on(work)
+    }
+
+    #[test]
+    fn half_close_travels_and_the_other_half_stays_open() {
+        block_on(async {
+            let (mut client, ours) = duplex(64);
+            let (mut upstream, theirs) = duplex(64);
+            let idle = Duration::from_secs(60);
+            let tunnel = run(ours, theirs, idle, pending());
+            let talk = async {
+                client.write_all(b"up").await.expect("write");
+                client.shutdown().await.expect("half-close");
+                let mut up = Vec::new();
+                upstream.read_to_end(&mut up).await.expect("read");
+                upstream.write_all(b"down").await.expect("write");
+                drop(upstream);
+                let mut down = Vec::new();
+                client.read_to_end(&mut down).await.expect("read");
+                (up, down)
+            };
+            let (ended, (up, down)) = tokio::join!(tunnel, talk);
+            assert_eq!((&*up, &*down), (&b"up"[..], &b"down"[..]));
+            assert_eq!(ended, Ended { end: End::Finished, received: 2, sent: 4 });
+        });
+    }
+
+    #[test]
+    fn silence_of_both_sides_ends_it_and_a_word_of_either_does_not() {
+        block_on(async {
+            let (client, ours) = duplex(64);
+            let (mut upstream, theirs) = duplex(64);
+            let began = Instant::now();
+            let talk = async {
+                sleep(Duration::from_secs(50)).await;
+                upstream.write_all(b"x").await.expect("write");
+                sleep(Duration::from_secs(1000)).await;
+            };
+            let ended = tokio::select! {
+                ended = run(ours, theirs, Duration::from_secs(60), pending()) => ended,
+                () = talk => unreachable!("the tunnel ends first"),
+            };
+            drop(client);
+            assert_eq!(ended.end, End::Idle);
+            assert!((109..=111).contains(&began.elapsed().as_secs()));
+        });
+    }
+
+    #[test]
+    fn our_close_stands_between_two_frames() {
+        block_on(async {
+            let (mut client, ours) = duplex(1024);
+            let (mut upstream, theirs) = duplex(1024);
+            let (stop, stopped) = oneshot::channel();
+            let why = async { stopped.await.expect("a reason") };
+            let tunnel = run(ours, theirs, Duration::from_secs(60), why);
+            let talk = async {
+                // Half a frame of ten bytes, and then the order to stop.
+                upstream.write_all(&[0x82, 10, 1, 2, 3]).await.expect("write");
+                let mut seen = [0; 5];
+                client.read_exact(&mut seen).await.expect("read");
+                stop.send(Stop { code: 1001, message: None }).expect("the tunnel listens");
+                tokio::task::yield_now().await;
+                upstream.write_all(&[4, 5, 6, 7, 8, 9, 10, 0x81, 1, b'x']).await.expect("write");
+                let mut rest = [0; 11];
+                client.read_exact(&mut rest).await.expect("read");
+                let mut goodbye = [0; 8];
+                upstream.read_exact(&mut goodbye).await.expect("read");
+                drop((client, upstream));
+                (rest, goodbye)
+            };
+            let (ended, (rest, goodbye)) = tokio::join!(tunnel, talk);
+            assert_eq!(rest, [4, 5, 6, 7, 8, 9, 10, 0x88, 2, 3, 0xE9]);
+            assert_eq!(goodbye[..2], [0x88, 0x82]);
+            assert_eq!([goodbye[6] ^ goodbye[2], goodbye[7] ^ goodbye[3]], [3, 0xE9]);
+            assert_eq!(ended.end, End::Stopped(1001));
+        });
+    }
+}

@@ -1,0 +1,218 @@
+//! One request, first byte to last: the function to read first is [`Gateway::serve`].
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN};
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::accept::Door;
+use crate::accept::drain::Open;
+use crate::accept::peer::Peer;
+use crate::channel::{self, Handshake, Refused};
+use crate::config::Credential;
+use crate::config::route::ErrorForm;
+use crate::config::surface::{Access, ChannelRefusal};
+use crate::decide::call::Call;
+use crate::decide::decide;
+use crate::decide::denial::Denial;
+use crate::decide::permit::{Ask, Permit};
+use crate::exchange::{Exchange, Told};
+use crate::forward::body::Body;
+use crate::forward::client::Client;
+use crate::forward::headers::Outbound;
+use crate::forward::wire::SWEEP;
+use crate::forward::{Answer, forward};
+use crate::observe::lines::Lines;
+use crate::observe::reason::Reason;
+use crate::refuse::{self, Refusal};
+use crate::snapshot::{Shared, Snapshot};
+
+/// How often a worker looks after what no request waits for: deadlines, old connections, the log's buffer.
+const TICK: Duration = SWEEP;
+
+/// The way in for clients; one a worker.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Shared,
+    open: Rc<Open>,
+    snapshot: RefCell<Rc<Arc<Snapshot>>>,
+    client: Rc<Client>,
+    lines: Rc<Lines>,
+    refused: Refused,
+}
+
+/// Where a request came from.
+struct Origin<'a> {
+    peer: &'a Peer,
+    /// The peer may say where it really came from.
+    trusted: bool,
+    /// The page that asks, where a browser says so.
+    page: Option<HeaderValue>,
+}
+
+impl Door for Gateway {
+    type Body = Told;
+
+    /// The outer function: it opens the record, turns a refusal into a response in one place, and sees to it that
+    /// the record is closed when the last byte has gone, or the client has.
+    async fn serve(self: Rc<Self>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Told> {
+        let snapshot = self.snapshot();
+        let (mut head, body) = request.into_parts();
+        let trusted = peer.is_trusted(&snapshot.live().trusted_proxies);
+        let from = Origin { peer: &peer, trusted, page: head.headers.get(ORIGIN).cloned() };
+        let (metrics, lines) = (&self.shared.metrics, &self.lines);
+        let mut exchange = Exchange::open(metrics, lines, &snapshot, &head, &peer, trusted);
+        match self.answer(&snapshot, &from, &mut head, body, &mut exchange).await {
+            Ok(Answer { response, switched: None }) => exchange.answered(response),
+            Ok(Answer { response, switched: Some(switched) }) => {
+                exchange.record.status = response.status().as_u16();
+                let tunnel =
+                    channel::run(switched, exchange, self.shared.current.clone(), self.shared.drain.clone());
+                let open = Open::enter(&self.open);
+                tokio::task::spawn_local(async move {
+                    tunnel.await;
+                    drop(open);
+                });
+                response.map(Told::untold)
+            }
+            Err(refusal) => {
+                let response = self.refuse(&refusal, &snapshot, &from, &mut head, &mut exchange);
+                exchange.refused(response)
+            }
+        }
+    }
+}
+
+impl Gateway {
+    /// The inner function: `decide` gives a permit, `forward` takes it.
+    async fn answer(
+        &self,
+        snapshot: &Snapshot,
+        from: &Origin<'_>,
+        head: &mut Parts,
+        body: Incoming,
+        exchange: &mut Exchange,
+    ) -> Result<Answer, Refusal> {
+        let call = Call::read(head, exchange.record.at)?;
+        let (route, decision) = decide(&snapshot.policy, &snapshot.keys, &call).await;
+        exchange.decided(route, &decision, head);
+        let permit = decision?;
+        if let Some(response) = preflight(snapshot, &permit, from, head, exchange) {
+            return Ok(Answer { response, switched: None });
+        }
+        let live = snapshot.live();
+        let upstream = snapshot.upstreams.get(permit.surface.upstream).expect("a surface names an upstream");
+        let outbound = Outbound {
+            peer: &from.peer.text,
+            trusted: from.trusted,
+            scheme: HeaderValue::from_static("http"),
+            id: &exchange.record.id,
+            strip_credential: live.credential == Credential::Strip,
+            identity: live.identity_headers.then(|| snapshot.policy.scopes()),
+        };
+        let (timeouts, progress) = (&live.timeouts, &mut exchange.progress);
+        let answer =
+            forward(&self.client, upstream, &permit, head, body, &outbound, timeouts, progress).await;
+        exchange.record.forwarded();
+        answer.map_err(|fault| {
+            upstream.meters.fault(fault.reason());
+            Refusal::Failed(fault)
+        })
+    }
+
+    /// The one place where a refusal becomes a response.
+    fn refuse(
+        &self,
+        refusal: &Refusal,
+        snapshot: &Snapshot,
+        from: &Origin<'_>,
+        head: &mut Parts,
+        exchange: &mut Exchange,
+    ) -> Response<Body> {
+        exchange.record.refused(refusal.reason(), refusal.detail());
+        let cors = snapshot.live().cors.as_ref();
+        let final_for_channels =
+            matches!(refusal, Refusal::Denied(Denial::FlagOff { .. } | Denial::QueryMissing { .. }));
+        if let Refusal::Denied(Denial::FlagOff { .. }) = refusal
+            && let (Some(page), Some(method)) = (&from.page, head.headers.get(ACCESS_CONTROL_REQUEST_METHOD))
+            && head.method == http::Method::OPTIONS
+        {
+            // The page may ask, so that it can read the refusal that follows.
+            return refuse::preflight(cors, page, method, &exchange.record.id);
+        }
+        if final_for_channels
+            && let Some(ChannelRefusal::Close { code, message }) =
+                exchange.channel().map(|channel| &channel.refusal)
+            && let Some(handshake) = Handshake::take(head)
+        {
+            let words = message.clone().map_or_else(|| refusal.message(), String::from);
+            let stop = handshake.goodbye(refusal.reason(), *code, &words, &exchange.record.id);
+            return match self.refused.enter() {
+                Some(room) => handshake.refuse(stop, refusal.reason(), room, &exchange.record.id),
+                None => refuse::response(&Refusal::ChannelsBusy, ErrorForm::Object, &exchange.record.id),
+            };
+        }
+        let mut response = refuse::response(refusal, exchange.error_form(), &exchange.record.id);
+        if let (Some(cors), Some(page)) = (cors, &from.page) {
+            refuse::allow_origin(response.headers_mut(), cors, page);
+        }
+        response
+    }
+
+    /// One worker's gateway.
+    #[must_use]
+    pub fn new(shared: Shared, lines: Lines) -> Self {
+        let snapshot = RefCell::new(Rc::new(shared.current.load()));
+        let refused = Refused::default();
+        Self { shared, open: Rc::default(), snapshot, client: Rc::default(), lines: Rc::new(lines), refused }
+    }
+
+    /// Connections and tunnels of this worker.
+    #[must_use]
+    pub fn open(&self) -> &Rc<Open> {
+        &self.open
+    }
+
+    /// Looks after what no request waits for, for as long as the worker lives.
+    pub async fn tick(&self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.client.sweep(Instant::now());
+            self.lines.flush();
+        }
+    }
+
+    /// The snapshot that a request uses from its first byte to its last. The worker counts its uses alone, so
+    /// that workers do not write to the same place for each request.
+    fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        let mut held = self.snapshot.borrow_mut();
+        if let Some(newer) = self.shared.current.newer_than(&held) {
+            *held = Rc::new(newer);
+        }
+        Rc::clone(&held)
+    }
+}
+
+/// The answer to a preflight of a keyed surface, where the configuration gives one.
+fn preflight(
+    snapshot: &Snapshot,
+    permit: &Permit<'_>,
+    from: &Origin<'_>,
+    head: &Parts,
+    exchange: &mut Exchange,
+) -> Option<Response<Body>> {
+    let cors = snapshot.live().cors.as_ref()?;
+    if permit.ask != Ask::Preflight || permit.surface.access != Access::Key {
+        return None;
+    }
+    let method = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
+    exchange.record.reason = Reason::Preflight;
+    Some(refuse::preflight(Some(cors), from.page.as_ref()?, method, &exchange.record.id))
+}

@@ -1,0 +1,25 @@
+//! Who made a call.
+
+use super::scope::ScopeSet;
+
+/// The holder of a known key. Effective scopes are `key_scopes ∩ team_scopes`; both are already
+/// cut down to what the platform defines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The key's id: what logs and headers name it by. Never the key.
+    pub key_id: Box<str>,
+    /// The team that the key belongs to.
+    pub team: Box<str>,
+    /// Selected for the key when it was made.
+    pub key_scopes: ScopeSet,
+    /// Allowed to the team.
+    pub team_scopes: ScopeSet,
+}
+
+impl Caller {
+    /// What the key may really use.
+    #[must_use]
+    pub fn scopes(&self) -> ScopeSet {
+        self.key_scopes.and(self.team_scopes)
+    }
+}

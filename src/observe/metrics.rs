@@ -1,0 +1,372 @@
+//! Every metric there is, by Prometheus' naming conventions. docs/metrics.md lists them; a test compares.
+//!
+//! Labels are bounded: surfaces and route templates come from the configuration, methods and reasons from
+//! tables. What a request needs is resolved at its first use and kept, so that a label is not looked up twice.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use super::reason::Reason;
+use super::record::Record;
+
+/// Methods that have a label of their own; the others share `other`.
+const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
+/// A status' first digit; 0 where no answer was given.
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+/// A decision takes a microsecond where keys are in memory, and up to seconds where they are not.
+const DECISION_BUCKETS: [f64; 10] = [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1e-3, 1e-2, 0.1];
+/// Up to the time after which we give up on the first byte.
+const UPSTREAM_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+
+/// The metrics of a process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    scope_denials: IntCounterVec,
+    decision_seconds: HistogramVec,
+    upstream_seconds: HistogramVec,
+    received_bytes: IntCounterVec,
+    sent_bytes: IntCounterVec,
+    upstream_connects: IntCounterVec,
+    upstream_faults: IntCounterVec,
+    upstream_informational: IntCounterVec,
+    upstream_retries: IntCounterVec,
+    /// Requests between their head and their last byte.
+    pub in_flight: IntGauge,
+    /// Connections that clients hold open.
+    pub connections: IntGauge,
+    /// WebSocket tunnels that are open.
+    pub tunnels: IntGauge,
+    /// WebSocket tunnels that were opened.
+    pub tunnels_opened: IntCounter,
+    /// Access log lines that nobody read in time.
+    pub lines_dropped: IntCounter,
+    /// Requests of untrusted peers that said what scheme they came by.
+    pub untrusted_forwarded: IntCounter,
+    reloads: IntCounterVec,
+    config_info: IntGaugeVec,
+    config_generation: IntGauge,
+    config_loaded: IntGauge,
+    keys_loaded: IntGauge,
+    keys_refused: IntGauge,
+    /// 1 from the first SIGTERM on.
+    pub draining: IntGauge,
+}
+
+/// The metrics of one route, kept in the snapshot.
+#[derive(Debug)]
+pub struct RouteMeters {
+    /// The surface's name.
+    pub surface: Box<str>,
+    /// The route's template.
+    pub route: Box<str>,
+    requests: [OnceLock<Box<Ends>>; METHODS.len()],
+    decision: Histogram,
+    upstream: Histogram,
+    received: IntCounter,
+    sent: IntCounter,
+}
+
+/// One counter for each class and reason.
+type Ends = [[OnceLock<IntCounter>; Reason::COUNT]; CLASSES.len()];
+
+/// The metrics of one upstream.
+#[derive(Debug, Clone)]
+pub struct UpstreamMeters {
+    /// Connections that were made.
+    pub connects: IntCounter,
+    /// Interim answers that were dropped.
+    pub informational: IntCounter,
+    /// Requests that were sent a second time, because a kept connection had died.
+    pub retries: IntCounter,
+    faults: IntCounterVec,
+    name: Box<str>,
+}
+
+/// How a reload ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// In force.
+    Applied,
+    /// The last good one stays.
+    Refused,
+}
+
+impl Metrics {
+    /// All of them, at zero, with the process' own.
+    #[must_use]
+    pub fn new(version: &str) -> Arc<Self> {
+        let registry = Registry::new();
+        let r = &registry;
+        let metrics = Self {
+            requests: counters(
+                r,
+                "scopegate_requests_total",
+                "Requests that have ended.",
+                &["surface", "route", "method", "status", "reason"],
+            ),
+            scope_denials: counters(
+                r,
+                "scopegate_scope_denials_total",
+                "Requests refused for a missing scope, by the layer that lacks it.",
+                &["scope", "layer"],
+            ),
+            decision_seconds: histograms(
+                r,
+                "scopegate_decision_seconds",
+                "From a request's head to the decision.",
+                &["surface"],
+                &DECISION_BUCKETS,
+            ),
+            upstream_seconds: histograms(
+                r,
+                "scopegate_upstream_seconds",
+                "From the decision to the head of the upstream's answer.",
+                &["surface"],
+                &UPSTREAM_BUCKETS,
+            ),
+            received_bytes: counters(
+                r,
+                "scopegate_received_bytes_total",
+                "Bytes of body that clients sent.",
+                &["surface"],
+            ),
+            sent_bytes: counters(
+                r,
+                "scopegate_sent_bytes_total",
+                "Bytes of body that clients were sent.",
+                &["surface"],
+            ),
+            upstream_connects: counters(
+                r,
+                "scopegate_upstream_connects_total",
+                "Connections made to upstreams.",
+                &["upstream"],
+            ),
+            upstream_faults: counters(
+                r,
+                "scopegate_upstream_faults_total",
+                "Requests that an upstream or the wire to it failed.",
+                &["upstream", "reason"],
+            ),
+            upstream_informational: counters(
+                r,
+                "scopegate_upstream_informational_total",
+                "Interim (1xx) answers of upstreams that were dropped.",
+                &["upstream"],
+            ),
+            upstream_retries: counters(
+                r,
+                "scopegate_upstream_retries_total",
+                "Requests sent again because a kept connection had died.",
+                &["upstream"],
+            ),
+            in_flight: gauge(
+                r,
+                "scopegate_requests_in_flight",
+                "Requests between their head and their last byte.",
+            ),
+            connections: gauge(r, "scopegate_connections", "Connections that clients hold open."),
+            tunnels: gauge(r, "scopegate_tunnels", "WebSocket tunnels that are open."),
+            tunnels_opened: counter(
+                r,
+                "scopegate_tunnels_opened_total",
+                "WebSocket tunnels that were opened.",
+            ),
+            lines_dropped: counter(
+                r,
+                "scopegate_access_log_dropped_total",
+                "Access log lines that nobody read in time.",
+            ),
+            untrusted_forwarded: counter(
+                r,
+                "scopegate_untrusted_forwarded_total",
+                "Requests with X-Forwarded-Proto from a peer outside trusted_proxies.",
+            ),
+            reloads: counters(
+                r,
+                "scopegate_reloads_total",
+                "Changes of the configuration or the keys file.",
+                &["file", "result"],
+            ),
+            config_info: gauges(r, "scopegate_config_info", "1 for the configuration in force.", &["hash"]),
+            config_generation: gauge(
+                r,
+                "scopegate_config_generation",
+                "Counts the configurations that have been in force.",
+            ),
+            config_loaded: gauge(
+                r,
+                "scopegate_config_loaded_timestamp_seconds",
+                "When the configuration in force was put in force.",
+            ),
+            keys_loaded: gauge(r, "scopegate_keys_loaded", "Keys that are known."),
+            keys_refused: gauge(
+                r,
+                "scopegate_keys_refused",
+                "Rows of the keys file that were left out because of a problem.",
+            ),
+            draining: gauge(r, "scopegate_draining", "1 from the signal to end on."),
+            registry: registry.clone(),
+        };
+        gauges(r, "scopegate_build_info", "1 for the version that runs.", &["version"])
+            .with_label_values(&[version])
+            .set(1);
+        for file in ["config", "keys"] {
+            for result in [Reload::Applied, Reload::Refused] {
+                metrics.reloads.with_label_values(&[file, result.label()]);
+            }
+        }
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        registry.register(Box::new(process)).expect("no other metric begins with process_");
+        Arc::new(metrics)
+    }
+
+    /// The text that Prometheus scrapes.
+    #[must_use]
+    pub fn text(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("every family has a name and a type");
+        text
+    }
+
+    /// The metrics of one route.
+    #[must_use]
+    pub fn route(&self, surface: &str, route: &str) -> RouteMeters {
+        RouteMeters {
+            surface: surface.into(),
+            route: route.into(),
+            requests: Default::default(),
+            decision: self.decision_seconds.with_label_values(&[surface]),
+            upstream: self.upstream_seconds.with_label_values(&[surface]),
+            received: self.received_bytes.with_label_values(&[surface]),
+            sent: self.sent_bytes.with_label_values(&[surface]),
+        }
+    }
+
+    /// The metrics of one upstream.
+    #[must_use]
+    pub fn upstream(&self, name: &str) -> UpstreamMeters {
+        UpstreamMeters {
+            connects: self.upstream_connects.with_label_values(&[name]),
+            informational: self.upstream_informational.with_label_values(&[name]),
+            retries: self.upstream_retries.with_label_values(&[name]),
+            faults: self.upstream_faults.clone(),
+            name: name.into(),
+        }
+    }
+
+    /// Counts a request that has ended.
+    pub fn count(&self, record: &Record, route: &RouteMeters) {
+        let method =
+            METHODS.iter().position(|known| *known == record.method.as_str()).unwrap_or(METHODS.len() - 1);
+        let class = usize::from(record.status / 100).min(CLASSES.len() - 1);
+        let ends = route.requests.get(method).map(|ends| ends.get_or_init(Box::default));
+        let end = ends.and_then(|ends| ends.get(class)).and_then(|ends| ends.get(record.reason.index()));
+        let (Some(end), Some(method), Some(class)) = (end, METHODS.get(method), CLASSES.get(class)) else {
+            return;
+        };
+        end.get_or_init(|| {
+            self.requests.with_label_values(&[
+                &route.surface,
+                &route.route,
+                *method,
+                *class,
+                record.reason.code(),
+            ])
+        })
+        .inc();
+        route.decision.observe(record.decided.as_secs_f64());
+        if let Some(upstream) = record.upstream {
+            route.upstream.observe(upstream.as_secs_f64());
+        }
+        if record.received > 0 {
+            route.received.inc_by(record.received);
+        }
+        if record.sent > 0 {
+            route.sent.inc_by(record.sent);
+        }
+    }
+
+    /// Says how many keys are known, and how many rows were left out.
+    pub fn keys(&self, loaded: usize, refused: usize) {
+        self.keys_loaded.set(i64::try_from(loaded).unwrap_or(i64::MAX));
+        self.keys_refused.set(i64::try_from(refused).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a missing scope.
+    pub fn scope_denied(&self, scope: &str, layer: &str) {
+        self.scope_denials.with_label_values(&[scope, layer]).inc();
+    }
+
+    /// Counts a change of a file.
+    pub fn reloaded(&self, file: &str, result: Reload) {
+        self.reloads.with_label_values(&[file, result.label()]).inc();
+    }
+
+    /// Says which configuration is in force.
+    pub fn configured(&self, hash: &str, generation: u64, at: Duration) {
+        self.config_info.reset();
+        self.config_info.with_label_values(&[hash]).set(1);
+        self.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.config_loaded.set(i64::try_from(at.as_secs()).unwrap_or(i64::MAX));
+    }
+}
+
+impl UpstreamMeters {
+    /// Counts a fault of this upstream. Faults are rare: the label is looked up.
+    pub fn fault(&self, reason: Reason) {
+        self.faults.with_label_values(&[&*self.name, reason.code()]).inc();
+    }
+}
+
+impl Reload {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+const REGISTERED: &str = "each metric is registered once, with a valid name";
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    let metric = IntCounterVec::new(Opts::new(name, help), labels).expect(REGISTERED);
+    registry.register(Box::new(metric.clone())).expect(REGISTERED);
+    metric
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    let metric = IntGaugeVec::new(Opts::new(name, help), labels).expect(REGISTERED);
+    registry.register(Box::new(metric.clone())).expect(REGISTERED);
+    metric
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    let metric = HistogramVec::new(options, labels).expect(REGISTERED);
+    registry.register(Box::new(metric.clone())).expect(REGISTERED);
+    metric
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    let metric = IntCounter::new(name, help).expect(REGISTERED);
+    registry.register(Box::new(metric.clone())).expect(REGISTERED);
+    metric
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    let metric = IntGauge::new(name, help).expect(REGISTERED);
+    registry.register(Box::new(metric.clone())).expect(REGISTERED);
+    metric
+}

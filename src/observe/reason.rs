@@ -1,0 +1,193 @@
+//! Every way in which a request can end, as one bounded table.
+//!
+//! A row is the code of the JSON body, the `reason` of log and metrics, and a line of docs/errors.md
+//! (a test compares). Codes are never given a new meaning.
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Reason {
+    /// The upstream's own answer was forwarded to its end, whatever its status.
+    Passed,
+    /// A preflight that the configuration answers.
+    Preflight,
+    /// The target is no path of ours: CONNECT, `*`, or an authority that contradicts Host.
+    TargetInvalid,
+    /// No Host, two of them, or one that is none.
+    HostInvalid,
+    /// The path could be read in two ways.
+    PathAmbiguous,
+    /// No route matches.
+    RouteUnknown,
+    /// The path is known, the method is not.
+    MethodUnknown,
+    /// A query name that the route demands is missing.
+    QueryMissing,
+    /// The route takes WebSocket handshakes only.
+    UpgradeRequired,
+    /// A feature flag of the surface is off.
+    FlagOff,
+    /// No key came.
+    KeyMissing,
+    /// A key header holds no key.
+    KeyMalformed,
+    /// A key header stands twice.
+    KeyRepeated,
+    /// Two headers carry two keys.
+    KeyConflict,
+    /// Nobody has this key.
+    KeyUnknown,
+    /// The key has ended.
+    KeyExpired,
+    /// The key is turned off.
+    KeyDisabled,
+    /// The key's team is turned off or deleted.
+    TeamDisabled,
+    /// The place where keys are looked up does not answer.
+    KeysUnavailable,
+    /// The key may not do this.
+    ScopeMissing,
+    /// As many refused channels are being told so as we allow.
+    ChannelsBusy,
+    /// The upstream's name has no address.
+    UpstreamUnresolved,
+    /// The upstream refuses connections.
+    UpstreamRefused,
+    /// No connection to the upstream in time.
+    UpstreamConnectTimeout,
+    /// The upstream has not begun to answer in time.
+    UpstreamFirstByteTimeout,
+    /// The upstream fell silent in the middle of its answer.
+    UpstreamIdleTimeout,
+    /// The upstream hung up before its answer was whole.
+    UpstreamClosed,
+    /// The upstream's answer is no HTTP, or none that we may pass on.
+    UpstreamInvalid,
+    /// The client stopped sending its body.
+    ClientTimeout,
+    /// The client's body is not what its head announced.
+    ClientInvalid,
+    /// The client left before its answer was whole.
+    ClientGone,
+    /// A defect of ours.
+    Internal,
+}
+
+/// What is said of a reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The stable name.
+    pub code: &'static str,
+    /// The status of an answer that has not begun; 0 where there is none to give.
+    pub status: u16,
+    /// What the client is told: what it can do, and nothing of our inside.
+    pub message: &'static str,
+}
+
+impl Reason {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 32] = [
+        Self::Passed,
+        Self::Preflight,
+        Self::TargetInvalid,
+        Self::HostInvalid,
+        Self::PathAmbiguous,
+        Self::RouteUnknown,
+        Self::MethodUnknown,
+        Self::QueryMissing,
+        Self::UpgradeRequired,
+        Self::FlagOff,
+        Self::KeyMissing,
+        Self::KeyMalformed,
+        Self::KeyRepeated,
+        Self::KeyConflict,
+        Self::KeyUnknown,
+        Self::KeyExpired,
+        Self::KeyDisabled,
+        Self::TeamDisabled,
+        Self::KeysUnavailable,
+        Self::ScopeMissing,
+        Self::ChannelsBusy,
+        Self::UpstreamUnresolved,
+        Self::UpstreamRefused,
+        Self::UpstreamConnectTimeout,
+        Self::UpstreamFirstByteTimeout,
+        Self::UpstreamIdleTimeout,
+        Self::UpstreamClosed,
+        Self::UpstreamInvalid,
+        Self::ClientTimeout,
+        Self::ClientInvalid,
+        Self::ClientGone,
+        Self::Internal,
+    ];
+
+    /// Its place in [`Reason::ALL`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Its stable name.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        self.row().code
+    }
+
+    /// Its row of the table.
+    #[must_use]
+    #[rustfmt::skip]
+    pub fn row(self) -> Row {
+        let (code, status, message) = match self {
+            Self::Passed => ("passed", 0, "The upstream answered."),
+            Self::Preflight => ("preflight", 204, "A CORS preflight was answered from the configuration."),
+            Self::TargetInvalid => ("target_invalid", 400, "The request target must be a path, and its authority, if any, must equal Host."),
+            Self::HostInvalid => ("host_invalid", 400, "Exactly one valid Host is required."),
+            Self::PathAmbiguous => ("path_ambiguous", 400, "The path can be read in more than one way. Send it without dot segments, doubled slashes, and encoded slashes."),
+            Self::RouteUnknown => ("route_unknown", 404, "There is nothing at this path."),
+            Self::MethodUnknown => ("method_unknown", 405, "This path does not take this method. Allow lists those that it takes."),
+            Self::QueryMissing => ("query_missing", 400, "A required query parameter is missing."),
+            Self::UpgradeRequired => ("upgrade_required", 426, "This path takes WebSocket handshakes only."),
+            Self::FlagOff => ("flag_off", 403, "This part of the service is turned off."),
+            Self::KeyMissing => ("key_missing", 401, "An API key is required: send it as `Authorization: Bearer` or as `X-API-Key`."),
+            Self::KeyMalformed => ("key_malformed", 401, "The header that should hold an API key does not hold one."),
+            Self::KeyRepeated => ("key_repeated", 401, "A header with an API key stands more than once."),
+            Self::KeyConflict => ("key_conflict", 401, "Authorization and X-API-Key hold different keys. Send one of them."),
+            Self::KeyUnknown => ("key_unknown", 401, "This API key is not known."),
+            Self::KeyExpired => ("key_expired", 401, "This API key has expired."),
+            Self::KeyDisabled => ("key_disabled", 401, "This API key is turned off."),
+            Self::TeamDisabled => ("team_disabled", 401, "The team of this API key is turned off."),
+            Self::KeysUnavailable => ("keys_unavailable", 503, "API keys cannot be checked right now. Try again."),
+            Self::ScopeMissing => ("scope_missing", 403, "This API key lacks a scope."),
+            Self::ChannelsBusy => ("channels_busy", 503, "Too many refused channels at once. Try again."),
+            Self::UpstreamUnresolved => ("upstream_unresolved", 502, "The service behind this gateway cannot be found."),
+            Self::UpstreamRefused => ("upstream_refused", 502, "The service behind this gateway does not take connections."),
+            Self::UpstreamConnectTimeout => ("upstream_connect_timeout", 504, "The service behind this gateway cannot be reached in time."),
+            Self::UpstreamFirstByteTimeout => ("upstream_first_byte_timeout", 504, "The service behind this gateway did not answer in time."),
+            Self::UpstreamIdleTimeout => ("upstream_idle_timeout", 504, "The service behind this gateway fell silent."),
+            Self::UpstreamClosed => ("upstream_closed", 502, "The service behind this gateway hung up before its answer was whole."),
+            Self::UpstreamInvalid => ("upstream_invalid", 502, "The service behind this gateway gave an answer that cannot be passed on."),
+            Self::ClientTimeout => ("client_timeout", 408, "The request's body did not arrive in time."),
+            Self::ClientInvalid => ("client_invalid", 400, "The request's body is not what its head announced."),
+            Self::ClientGone => ("client_gone", 499, "The client left before its answer was whole."),
+            Self::Internal => ("internal", 500, "This gateway has failed."),
+        };
+        Row { code, status, message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order_and_no_code_stands_twice() {
+        for (place, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), place, "{reason:?}");
+            let same = Reason::ALL.iter().filter(|other| other.code() == reason.code());
+            assert_eq!(same.count(), 1, "{reason:?}");
+        }
+    }
+}

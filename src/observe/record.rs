@@ -1,0 +1,114 @@
+//! What one request will say of itself when it ends.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Version};
+
+use super::reason::Reason;
+use crate::identity::caller::Caller;
+
+/// Filled in as the request goes along, told once.
+#[derive(Debug)]
+pub struct Record {
+    /// When its head had been read, for people.
+    pub at: SystemTime,
+    /// The same, for durations.
+    pub began: Instant,
+    /// Names the request in every log that it passes.
+    pub id: HeaderValue,
+    /// Who the socket says that the client is.
+    pub peer: IpAddr,
+    /// As the client sent it.
+    pub method: Method,
+    /// As the client sent it.
+    pub version: Version,
+    /// The path, as far as it may be shown.
+    pub path: Path,
+    /// The admitted or refused caller, where the key is known.
+    pub caller: Option<Arc<Caller>>,
+    /// The status that the client was sent; 0 where none was.
+    pub status: u16,
+    /// How it ended.
+    pub reason: Reason,
+    /// Why, for the operator: what was missing, or the cause of a fault.
+    pub detail: Option<Box<str>>,
+    /// The layer that lacks a missing scope.
+    pub layer: Option<&'static str>,
+    /// From the head to the decision.
+    pub decided: Duration,
+    /// From the decision to the head of the upstream's answer.
+    pub upstream: Option<Duration>,
+    /// Bytes of body from the client.
+    pub received: u64,
+    /// Bytes of body to the client.
+    pub sent: u64,
+}
+
+/// How much of a path a log may show. Never the query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Path {
+    /// Nothing: it may hold a secret.
+    Hidden,
+    /// The path as it came; what is told of this is its path alone.
+    Shown(PathAndQuery),
+    /// The path with everything hidden that is not in the configuration.
+    Masked(Box<str>),
+}
+
+impl Path {
+    /// What may be shown.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::Hidden => None,
+            Self::Shown(path) => Some(path.path()),
+            Self::Masked(path) => Some(path),
+        }
+    }
+}
+
+impl Record {
+    /// A request whose head has just been read. Until something else is known, the client has left.
+    #[must_use]
+    pub fn open(peer: IpAddr, method: Method, version: Version, id: HeaderValue) -> Self {
+        Self {
+            at: SystemTime::now(),
+            began: Instant::now(),
+            id,
+            peer,
+            method,
+            version,
+            path: Path::Hidden,
+            caller: None,
+            status: 0,
+            reason: Reason::ClientGone,
+            detail: None,
+            layer: None,
+            decided: Duration::ZERO,
+            upstream: None,
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    /// The head of the upstream's answer is there, or will not come.
+    pub fn forwarded(&mut self) {
+        self.upstream = Some(self.began.elapsed().saturating_sub(self.decided));
+    }
+
+    /// The last byte has been handed on.
+    pub fn ended(&mut self) {
+        if self.reason == Reason::ClientGone {
+            self.reason = Reason::Passed;
+        }
+    }
+
+    /// It was refused, or it broke off.
+    pub fn refused(&mut self, reason: Reason, detail: Option<Box<str>>) {
+        self.reason = reason;
+        self.detail = detail;
+    }
+}

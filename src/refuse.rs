@@ -1,0 +1,217 @@
+//! What a client is told where we answer ourselves: the one place where a refusal becomes a response.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL,
+    CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE, VARY, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, Response, StatusCode};
+
+use crate::config::cors::{Cors, Origins};
+use crate::config::route::ErrorForm;
+use crate::decide::denial::Denial;
+use crate::forward::body::Body;
+use crate::forward::fault::Fault;
+use crate::forward::headers::{SCOPEGATE_REASON, X_REQUEST_ID};
+use crate::observe::reason::Reason;
+
+/// What a page may read of a refusal beside its body.
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("retry-after, scopegate-reason, www-authenticate, x-request-id");
+/// When a 503 of ours may be over: long enough that a crowd does not come back at once.
+const RETRY_SECONDS: u64 = 1;
+
+/// Why a request was not forwarded, or did not come back.
+#[derive(Debug)]
+pub enum Refusal {
+    /// It was not admitted.
+    Denied(Denial),
+    /// It was admitted, and then something broke.
+    Failed(Fault),
+    /// It was to be told over a WebSocket, and too many are being told so already.
+    ChannelsBusy,
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
+impl Refusal {
+    /// Its row of the table.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Denied(denial) => denial.reason(),
+            Self::Failed(fault) => fault.reason(),
+            Self::ChannelsBusy => Reason::ChannelsBusy,
+        }
+    }
+
+    /// What the operator is told beside the reason.
+    #[must_use]
+    pub fn detail(&self) -> Option<Box<str>> {
+        match self {
+            Self::Denied(denial) => denial.detail(),
+            Self::Failed(fault) => Some(fault.detail()),
+            Self::ChannelsBusy => None,
+        }
+    }
+
+    /// What the client is told: a sentence for people.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match self {
+            Self::Denied(Denial::ScopeMissing { scopes, .. }) => match scopes.as_slice() {
+                [only] => format!("This API key lacks the scope {only}."),
+                several => format!("This API key lacks one or all of the scopes {}.", several.join(", ")),
+            },
+            Self::Denied(Denial::QueryMissing { name }) => format!("The query parameter {name} is required."),
+            Self::Denied(_) | Self::Failed(_) | Self::ChannelsBusy => self.reason().row().message.to_owned(),
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        let status = match self {
+            Self::Denied(Denial::RouteUnknown { status }) => *status,
+            Self::Denied(_) | Self::Failed(_) | Self::ChannelsBusy => self.reason().row().status,
+        };
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+/// The answer to a request that is refused.
+#[must_use]
+pub fn response(refusal: &Refusal, form: ErrorForm, id: &HeaderValue) -> Response<Body> {
+    let reason = refusal.reason();
+    let mut response = Response::new(Body::Full(body(reason, &refusal.message(), form, id)));
+    *response.status_mut() = refusal.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // A refusal is of this moment and of this key.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_REQUEST_ID, id.clone());
+    headers.insert(SCOPEGATE_REASON, HeaderValue::from_static(reason.code()));
+    match refusal {
+        Refusal::Denied(denial) => denied(headers, denial),
+        Refusal::Failed(Fault::ClientInvalid | Fault::ClientTimeout) => {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Refusal::Failed(_) => {}
+        Refusal::ChannelsBusy => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+        }
+    }
+    response
+}
+
+/// The fields that a denial's status asks for.
+fn denied(headers: &mut HeaderMap, denial: &Denial) {
+    let challenge = match denial {
+        // RFC 6750, 3: a request without a credential is told how to bring one, and no error.
+        Denial::KeyMissing => Some("Bearer realm=\"scopegate\"".to_owned()),
+        Denial::KeyMalformed | Denial::KeyRepeated | Denial::KeyConflict => {
+            Some("Bearer realm=\"scopegate\", error=\"invalid_request\"".to_owned())
+        }
+        Denial::KeyUnknown | Denial::KeyRefused { .. } => {
+            Some("Bearer realm=\"scopegate\", error=\"invalid_token\"".to_owned())
+        }
+        Denial::ScopeMissing { scopes, .. } => {
+            let scopes = scopes.join(" ");
+            Some(format!("Bearer realm=\"scopegate\", error=\"insufficient_scope\", scope=\"{scopes}\""))
+        }
+        Denial::MethodUnknown { allow } => {
+            if let Ok(allow) = HeaderValue::from_str(allow) {
+                headers.insert(ALLOW, allow);
+            }
+            None
+        }
+        Denial::UpgradeRequired => {
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            None
+        }
+        Denial::KeysUnavailable { .. } => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+            None
+        }
+        Denial::TargetInvalid
+        | Denial::HostInvalid
+        | Denial::PathAmbiguous(_)
+        | Denial::RouteUnknown { .. }
+        | Denial::QueryMissing { .. }
+        | Denial::FlagOff { .. } => None,
+    };
+    if let Some(challenge) = challenge.and_then(|challenge| HeaderValue::from_str(&challenge).ok()) {
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+}
+
+/// Everything in it is ours, from the configuration, or a request id of checked characters: nothing to escape.
+fn body(reason: Reason, message: &str, form: ErrorForm, id: &HeaderValue) -> Bytes {
+    let (code, id) = (reason.code(), id.to_str().unwrap_or_default());
+    let mut text = String::with_capacity(200);
+    // Writing to a string cannot fail.
+    let _ = match form {
+        ErrorForm::Object => {
+            write!(text, r#"{{"error":{{"code":"{code}","message":"{message}","requestId":"{id}"}}}}"#)
+        }
+        ErrorForm::Text => write!(text, r#"{{"error":"{message}","code":"{code}","requestId":"{id}"}}"#),
+    };
+    text.into()
+}
+
+/// Lets the page of this origin read what we answered, where the configuration allows it.
+pub fn allow_origin(headers: &mut HeaderMap, cors: &Cors, origin: &HeaderValue) -> bool {
+    headers.append(VARY, HeaderValue::from_static("origin"));
+    let allowed = match &cors.origins {
+        Origins::Any => HeaderValue::from_static("*"),
+        Origins::These(these) if these.iter().any(|known| known.as_bytes() == origin.as_bytes()) => {
+            origin.clone()
+        }
+        Origins::These(_) => return false,
+    };
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    if cors.credentials {
+        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    }
+    true
+}
+
+/// The answer to a preflight for this method: what the configuration allows, or nothing, which browsers take
+/// as no.
+#[must_use]
+pub fn preflight(
+    cors: Option<&Cors>,
+    origin: &HeaderValue,
+    method: &HeaderValue,
+    id: &HeaderValue,
+) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(X_REQUEST_ID, id.clone());
+    headers.insert(SCOPEGATE_REASON, HeaderValue::from_static(Reason::Preflight.code()));
+    if let Some(cors) = cors
+        && allow_origin(headers, cors, origin)
+    {
+        headers.remove(ACCESS_CONTROL_EXPOSE_HEADERS);
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, method.clone());
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(cors.max_age.as_secs()));
+        if let Ok(allowed) = HeaderValue::from_str(&cors.headers.join(", ")) {
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+        }
+    }
+    response
+}

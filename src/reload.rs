@@ -1,0 +1,262 @@
+//! Watches the files and swaps the snapshot, or keeps the last good one and says so.
+//!
+//! Configuration and keys are two files with two fates: a mistake in the one never holds back the other, and a
+//! revocation least of all.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::config::file::{self, Loaded};
+use crate::config::keys::KeysFile;
+use crate::config::problem::{Problems, Severity};
+use crate::config::{Config, KeysFrom};
+use crate::observe::metrics::{Metrics, Reload};
+use crate::snapshot::{Current, Snapshot};
+
+/// Editors and the kubelet change a folder in several steps; this long without another is the end of them.
+const SETTLE: Duration = Duration::from_millis(15);
+/// A folder that never rests is looked at all the same.
+const SETTLE_AT_MOST: Duration = Duration::from_millis(500);
+
+/// The files that a process runs on: what was read of them last, and what of that was good.
+#[derive(Debug, Clone)]
+pub struct Files {
+    path: PathBuf,
+    config_text: String,
+    config: Config,
+    keys_text: String,
+    keys: KeysFile,
+}
+
+impl Files {
+    /// Reads the configuration and the keys file that it names. Problems that hold nothing back come with the
+    /// files; an error is one that does.
+    pub fn load(path: &Path) -> Result<Loaded<Self>, Problems> {
+        let config_text = file::read(path)?;
+        let Loaded { value: config, mut problems } = file::parse(path, &config_text)?;
+        let keys_path = keys_path(&config);
+        let keys = file::read(keys_path).and_then(|text| {
+            let keys = file::parse_keys(keys_path, &text, &config.live.scopes)?;
+            Ok((text, keys))
+        });
+        let (keys_text, keys) = match keys {
+            Ok(keys) => keys,
+            Err(more) => {
+                problems.merge(more);
+                return Err(problems);
+            }
+        };
+        problems.merge(keys.problems);
+        let value = Self { path: path.to_owned(), config_text, config, keys_text, keys: keys.value };
+        Ok(Loaded { value, problems })
+    }
+
+    /// The last good configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The last good keys.
+    #[must_use]
+    pub fn keys(&self) -> &KeysFile {
+        &self.keys
+    }
+
+    /// Names the configuration in force: the start of the SHA-256 of its text.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let digest = Sha256::digest(&self.config_text);
+        digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Keeps the snapshot in force up to the files.
+#[derive(Debug)]
+pub struct Reloader {
+    files: Files,
+    current: Arc<Current>,
+    metrics: Arc<Metrics>,
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+    changes: mpsc::Receiver<()>,
+    hash: String,
+}
+
+impl Reloader {
+    /// Watches from now on what the first snapshot was built from.
+    #[must_use]
+    pub fn new(files: Files, current: Arc<Current>, metrics: Arc<Metrics>) -> Self {
+        // One place: what waits there says "look again", and that need not be said twice.
+        let (sender, changes) = mpsc::channel(1);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                let _ = sender.try_send(());
+            }
+        });
+        let watcher = watcher.inspect_err(|error| unwatched(error)).ok();
+        let hash = files.hash();
+        let mut this = Self { files, current, metrics, watcher, watched: BTreeSet::new(), changes, hash };
+        this.in_force();
+        this.watch();
+        this
+    }
+
+    /// Follows the files for as long as the process lives; `signal` (SIGHUP) asks for it too.
+    pub async fn run(mut self, mut signal: impl AsyncFnMut()) {
+        loop {
+            tokio::select! {
+                changed = self.changes.recv() => if changed.is_none() { std::future::pending::<()>().await },
+                () = signal() => tracing::info!("told to reload"),
+            }
+            let began = Instant::now();
+            while began.elapsed() < SETTLE_AT_MOST && timeout(SETTLE, self.changes.recv()).await.is_ok() {}
+            self.look();
+        }
+    }
+
+    /// Reads both files again, and puts in force what is new and good of them.
+    fn look(&mut self) {
+        let config = self.look_at_config();
+        let keys = self.look_at_keys();
+        if config || keys {
+            let previous = self.current.load();
+            let snapshot =
+                Snapshot::build(self.files.config.clone(), &self.files.keys, Some(&previous), &self.metrics);
+            self.current.swap(snapshot);
+            self.in_force();
+        }
+        self.watch();
+    }
+
+    /// True where a new configuration is good.
+    fn look_at_config(&mut self) -> bool {
+        let read = file::read(&self.files.path);
+        if read.as_ref().is_ok_and(|text| *text == self.files.config_text) {
+            return false;
+        }
+        let parsed = read.and_then(|text| {
+            self.files.config_text.clone_from(&text);
+            file::parse(&self.files.path, &text)
+        });
+        match parsed {
+            Ok(Loaded { value, problems }) => {
+                report(&problems);
+                waiting_for_restart(&self.files.config, &value);
+                self.metrics.reloaded("config", Reload::Applied);
+                // The keys' warnings, and the file itself, may be others under another configuration.
+                if value.live.keys != self.files.config.live.keys
+                    || value.live.scopes != self.files.config.live.scopes
+                {
+                    self.files.keys_text.clear();
+                }
+                self.hash = self.files.hash();
+                // What is fixed stays as it runs.
+                self.files.config = Config { fixed: self.files.config.fixed.clone(), live: value.live };
+                true
+            }
+            Err(problems) => {
+                report(&problems);
+                tracing::error!(file = %self.files.path.display(), "the configuration is refused; the last good one stays in force");
+                self.metrics.reloaded("config", Reload::Refused);
+                false
+            }
+        }
+    }
+
+    /// True where new keys are good.
+    fn look_at_keys(&mut self) -> bool {
+        let path = keys_path(&self.files.config).to_owned();
+        let read = file::read(&path);
+        if read.as_ref().is_ok_and(|text| *text == self.files.keys_text) {
+            return false;
+        }
+        let parsed = read.and_then(|text| {
+            self.files.keys_text.clone_from(&text);
+            file::parse_keys(&path, &text, &self.files.config.live.scopes)
+        });
+        match parsed {
+            Ok(Loaded { value, problems }) => {
+                report(&problems);
+                self.metrics.reloaded("keys", Reload::Applied);
+                self.files.keys = value;
+                true
+            }
+            Err(problems) => {
+                report(&problems);
+                tracing::error!(file = %path.display(), "the keys file is refused; the last good keys stay in force");
+                self.metrics.reloaded("keys", Reload::Refused);
+                false
+            }
+        }
+    }
+
+    fn in_force(&self) {
+        let snapshot = self.current.load();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.metrics.configured(&self.hash, snapshot.generation, now);
+        let keys = self.files.keys.keys.len();
+        tracing::info!(generation = snapshot.generation, hash = %self.hash, keys, "in force");
+    }
+
+    /// Watches the folders: a watch on a file ends when Kubernetes or an editor puts another in its place.
+    fn watch(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let folder = |path: &Path| match path.parent() {
+            Some(folder) if folder.as_os_str().is_empty() => PathBuf::from("."),
+            Some(folder) => folder.to_owned(),
+            None => PathBuf::from("/"),
+        };
+        let wanted = BTreeSet::from([folder(&self.files.path), folder(keys_path(&self.files.config))]);
+        for old in self.watched.difference(&wanted) {
+            let _ = watcher.unwatch(old);
+        }
+        for new in wanted.difference(&self.watched) {
+            if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
+                unwatched(&error);
+            }
+        }
+        self.watched = wanted;
+    }
+}
+
+fn keys_path(config: &Config) -> &Path {
+    let KeysFrom::File(path) = &config.live.keys;
+    path
+}
+
+fn unwatched(error: &notify::Error) {
+    tracing::error!(%error, "the files cannot be watched; send SIGHUP after a change");
+}
+
+/// Says what was found in the files as events.
+pub fn report(problems: &Problems) {
+    for problem in problems.iter() {
+        match problem.severity {
+            Severity::Error => tracing::error!(%problem, "configuration"),
+            Severity::Warning => tracing::warn!(%problem, "configuration"),
+        }
+    }
+}
+
+/// Says which sections were changed in vain until a restart.
+fn waiting_for_restart(running: &Config, written: &Config) {
+    let (now, then) = (&running.fixed, &written.fixed);
+    for (section, same) in [
+        ("listen", now.listen == then.listen),
+        ("admin", now.admin == then.admin),
+        ("workers", now.workers == then.workers),
+        ("log", now.log == then.log),
+    ] {
+        if !same {
+            tracing::warn!(section, "changed, and waits for a restart; everything else is in force");
+        }
+    }
+}

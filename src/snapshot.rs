@@ -1,0 +1,147 @@
+//! Everything derived from one configuration and one keys file, and what survives into the next.
+//!
+//! A snapshot never changes: a reload builds another and swaps it in whole. What has state, and where its section
+//! has not changed, is taken over from the one before; that is written here and nowhere else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::accept::drain::Drain;
+use crate::config::keys::KeysFile;
+use crate::config::{Config, Live};
+use crate::decide::Policy;
+use crate::forward::client::Upstream;
+use crate::keys::Keys;
+use crate::keys::file::Table;
+use crate::observe::metrics::{Metrics, RouteMeters};
+
+/// What runs.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts snapshots from 1.
+    pub generation: u64,
+    /// The configuration that it was derived from.
+    pub config: Config,
+    /// Decides.
+    pub policy: Policy,
+    /// Knows callers.
+    pub keys: Keys,
+    /// In the order of the configuration.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// One for each of [`Policy::routes`].
+    pub meters: Vec<RouteMeters>,
+    /// For requests that no route matched.
+    pub no_route: RouteMeters,
+}
+
+/// What all doors and workers have in common.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// The snapshot in force.
+    pub current: Arc<Current>,
+    /// Where everything is counted.
+    pub metrics: Arc<Metrics>,
+    /// Whether we are leaving.
+    pub drain: Drain,
+}
+
+/// The snapshot in force.
+#[derive(Debug)]
+pub struct Current {
+    snapshot: ArcSwap<Snapshot>,
+    changed: watch::Sender<u64>,
+    ready: AtomicBool,
+}
+
+impl Snapshot {
+    /// Derives everything from a valid configuration.
+    #[must_use]
+    pub fn build(config: Config, keys: &KeysFile, previous: Option<&Self>, metrics: &Metrics) -> Self {
+        let policy = Policy::new(&config.live);
+        let upstreams = config.live.upstreams.iter().map(|written| {
+            // Its addresses, and through them its pooled connections.
+            let same =
+                previous.and_then(|old| old.upstreams.iter().find(|upstream| upstream.config == *written));
+            let fresh = || Arc::new(Upstream::new(written.clone(), metrics.upstream(&written.name)));
+            same.map_or_else(fresh, Arc::clone)
+        });
+        let upstreams = upstreams.collect();
+        let meters = policy.routes.iter().map(|route| {
+            let surface = policy.surfaces.get(route.surface).map_or("", |surface| &*surface.name);
+            metrics.route(surface, &route.template)
+        });
+        let table = Table::new(keys, &config.live.scopes);
+        metrics.keys(table.len(), keys.refused);
+        Self {
+            generation: previous.map_or(1, |old| old.generation + 1),
+            meters: meters.collect(),
+            no_route: metrics.route("none", "none"),
+            keys: Keys::File(table),
+            upstreams,
+            policy,
+            config,
+        }
+    }
+
+    /// The sections that a reload changes.
+    #[must_use]
+    pub fn live(&self) -> &Live {
+        &self.config.live
+    }
+
+    /// The metrics of a route, or of having none.
+    #[must_use]
+    pub fn meters(&self, route: Option<usize>) -> &RouteMeters {
+        route.and_then(|id| self.meters.get(id)).unwrap_or(&self.no_route)
+    }
+}
+
+impl Current {
+    /// In force from the start.
+    #[must_use]
+    pub fn new(snapshot: Snapshot) -> Arc<Self> {
+        let changed = watch::Sender::new(snapshot.generation);
+        Arc::new(Self { snapshot: ArcSwap::from_pointee(snapshot), changed, ready: AtomicBool::new(false) })
+    }
+
+    /// The one in force now.
+    #[must_use]
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The one that is held, unless another is in force now.
+    #[must_use]
+    pub fn newer_than(&self, held: &Arc<Snapshot>) -> Option<Arc<Snapshot>> {
+        let now = self.snapshot.load();
+        if Arc::ptr_eq(&now, held) { None } else { Some(Arc::clone(&now)) }
+    }
+
+    /// Puts another in force, for the next request of every connection.
+    pub fn swap(&self, snapshot: Snapshot) {
+        let generation = snapshot.generation;
+        self.snapshot.store(Arc::new(snapshot));
+        self.changed.send_replace(generation);
+    }
+
+    /// Told of every swap from now on.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Whether there has been a moment at which everything was there that a request needs. An upstream that is
+    /// lost later does not make us unready: its requests get an answer that says so.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        if !self.ready.load(Ordering::Relaxed)
+            && self.load().upstreams.iter().all(|upstream| upstream.is_resolved())
+        {
+            self.ready.store(true, Ordering::Relaxed);
+        }
+        self.ready.load(Ordering::Relaxed)
+    }
+}
