@@ -234,7 +234,7 @@ async fn look_up(upstream: &Upstream) {
             tracing::warn!(upstream = %name, %host, %error, "cannot be resolved; addresses that are known stay in use");
         }
         Err(_) => {
-            tracing::warn!(upstream = %name, %host, "the resolver does not answer; addresses that are known stay in use")
+            tracing::warn!(upstream = %name, %host, "the resolver does not answer; addresses that are known stay in use");
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::forward::headers::{X_FORWARDED_PROTO, X_REQUEST_ID};
 use crate::observe::lines::Lines;
 use crate::observe::metrics::Metrics;
 use crate::observe::record::{Path, Record};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Held, Snapshot};
 
 /// A request id of a trusted hop is taken up to this length: a UUID has 36, a trace id 32.
 const ID_LENGTH: usize = 128;
@@ -36,7 +36,7 @@ pub struct Exchange {
     pub record: Record,
     /// What is known of the client's body.
     pub progress: Option<Rc<Progress>>,
-    snapshot: Rc<Arc<Snapshot>>,
+    snapshot: Rc<Held>,
     route: Option<usize>,
     metrics: Arc<Metrics>,
     lines: Rc<Lines>,
@@ -55,7 +55,7 @@ impl Exchange {
     pub fn open(
         metrics: &Arc<Metrics>,
         lines: &Rc<Lines>,
-        snapshot: &Rc<Arc<Snapshot>>,
+        snapshot: &Rc<Held>,
         head: &Parts,
         peer: &Peer,
         trusted: bool,

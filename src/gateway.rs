@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN};
@@ -30,7 +29,7 @@ use crate::forward::{Answer, forward};
 use crate::observe::lines::Lines;
 use crate::observe::reason::Reason;
 use crate::refuse::{self, Refusal};
-use crate::snapshot::{Shared, Snapshot};
+use crate::snapshot::{Held, Shared, Snapshot};
 
 /// How often a worker looks after what no request waits for: deadlines, old connections, the log's buffer.
 const TICK: Duration = SWEEP;
@@ -40,7 +39,7 @@ const TICK: Duration = SWEEP;
 pub struct Gateway {
     shared: Shared,
     open: Rc<Open>,
-    snapshot: RefCell<Rc<Arc<Snapshot>>>,
+    snapshot: RefCell<Rc<Held>>,
     client: Rc<Client>,
     lines: Rc<Lines>,
     refused: Refused,
@@ -108,6 +107,8 @@ impl Gateway {
         let live = snapshot.live();
         let upstream = snapshot.upstreams.get(permit.surface.upstream).expect("a surface names an upstream");
         let outbound = Outbound {
+            upstream,
+            timeouts: &live.timeouts,
             peer: &from.peer.text,
             trusted: from.trusted,
             scheme: HeaderValue::from_static("http"),
@@ -115,9 +116,8 @@ impl Gateway {
             strip_credential: live.credential == Credential::Strip,
             identity: live.identity_headers.then(|| snapshot.policy.scopes()),
         };
-        let (timeouts, progress) = (&live.timeouts, &mut exchange.progress);
-        let answer =
-            forward(&self.client, upstream, &permit, head, body, &outbound, timeouts, progress).await;
+        let progress = &mut exchange.progress;
+        let answer = forward(&self.client, &permit, head, body, &outbound, progress).await;
         exchange.record.forwarded();
         answer.map_err(|fault| {
             upstream.meters.fault(fault.reason());
@@ -167,7 +167,7 @@ impl Gateway {
     /// One worker's gateway.
     #[must_use]
     pub fn new(shared: Shared, lines: Lines) -> Self {
-        let snapshot = RefCell::new(Rc::new(shared.current.load()));
+        let snapshot = RefCell::new(Rc::new(shared.current.hold()));
         let refused = Refused::default();
         Self { shared, open: Rc::default(), snapshot, client: Rc::default(), lines: Rc::new(lines), refused }
     }
@@ -189,9 +189,8 @@ impl Gateway {
         }
     }
 
-    /// The snapshot that a request uses from its first byte to its last. The worker counts its uses alone, so
-    /// that workers do not write to the same place for each request.
-    fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    /// The snapshot that a request uses from its first byte to its last.
+    fn snapshot(&self) -> Rc<Held> {
         let mut held = self.snapshot.borrow_mut();
         if let Some(newer) = self.shared.current.newer_than(&held) {
             *held = Rc::new(newer);

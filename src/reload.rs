@@ -101,7 +101,7 @@ impl Reloader {
                 let _ = sender.try_send(());
             }
         });
-        let watcher = watcher.inspect_err(|error| unwatched(error)).ok();
+        let watcher = watcher.inspect_err(unwatched).ok();
         let hash = files.hash();
         let mut this = Self { files, current, metrics, watcher, watched: BTreeSet::new(), changes, hash };
         this.in_force();
@@ -238,7 +238,7 @@ fn unwatched(error: &notify::Error) {
 
 /// Says what was found in the files as events.
 pub fn report(problems: &Problems) {
-    for problem in problems.iter() {
+    for problem in problems {
         match problem.severity {
             Severity::Error => tracing::error!(%problem, "configuration"),
             Severity::Warning => tracing::warn!(%problem, "configuration"),

@@ -37,6 +37,19 @@ pub struct Snapshot {
     pub no_route: RouteMeters,
 }
 
+/// A worker's hold on a snapshot. Requests share it by a count that is the worker's alone, so that workers do not
+/// write to the same place for each request.
+#[derive(Debug)]
+pub struct Held(Arc<Snapshot>);
+
+impl std::ops::Deref for Held {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
 /// What all doors and workers have in common.
 #[derive(Debug, Clone)]
 pub struct Shared {
@@ -113,11 +126,17 @@ impl Current {
         self.snapshot.load_full()
     }
 
-    /// The one that is held, unless another is in force now.
+    /// A hold on the one in force now.
     #[must_use]
-    pub fn newer_than(&self, held: &Arc<Snapshot>) -> Option<Arc<Snapshot>> {
+    pub fn hold(&self) -> Held {
+        Held(self.load())
+    }
+
+    /// A hold on the one in force now, where that is another than the one held.
+    #[must_use]
+    pub fn newer_than(&self, held: &Held) -> Option<Held> {
         let now = self.snapshot.load();
-        if Arc::ptr_eq(&now, held) { None } else { Some(Arc::clone(&now)) }
+        if Arc::ptr_eq(&now, &held.0) { None } else { Some(Held(Arc::clone(&now))) }
     }
 
     /// Puts another in force, for the next request of every connection.

@@ -8,7 +8,7 @@ use crate::config::problem::Problems;
 use crate::reload::Files;
 
 /// Prints every problem; ends with [`PROBLEMS`] where one is more than a warning.
-pub(super) fn run(config: &Path) -> anyhow::Result<ExitCode> {
+pub(super) fn run(config: &Path) -> ExitCode {
     let (problems, files) = match Files::load(config) {
         Ok(loaded) => (loaded.problems, Some(loaded.value)),
         Err(problems) => (problems, None),
@@ -17,7 +17,7 @@ pub(super) fn run(config: &Path) -> anyhow::Result<ExitCode> {
     let (errors, warnings) = count(&problems);
     if errors > 0 {
         eprintln!("{}: {errors} to mend, {warnings} to look at", config.display());
-        return Ok(ExitCode::from(PROBLEMS));
+        return ExitCode::from(PROBLEMS);
     }
     if let Some(files) = files {
         let live = &files.config().live;
@@ -31,7 +31,7 @@ pub(super) fn run(config: &Path) -> anyhow::Result<ExitCode> {
             if warnings > 0 { format!(", {warnings} to look at") } else { String::new() },
         );
     }
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }
 
 fn count(problems: &Problems) -> (usize, usize) {

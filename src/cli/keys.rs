@@ -208,8 +208,7 @@ fn inserted(text: &str, row: &[String]) -> Option<String> {
     }
     let behind = lines.iter().skip(start + 1);
     let is_other = |line: &&str| !(line.is_empty() || line.starts_with([' ', '-', '#']));
-    let section =
-        behind.clone().position(|line| is_other(line)).map_or(lines.len(), |other| start + 1 + other);
+    let section = behind.clone().position(is_other).map_or(lines.len(), |other| start + 1 + other);
     let end =
         lines.iter().take(section).rposition(|line| !line.trim().is_empty() && !line.starts_with('#'))? + 1;
     let first = behind.take(section - start - 1).find(|line| line.trim_start().starts_with('-'));

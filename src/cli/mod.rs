@@ -50,7 +50,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Serve { config } => serve::run(&config),
-        Command::Check { config } => check::run(&config),
+        Command::Check { config } => Ok(check::run(&config)),
         Command::Keys(command) => keys::run(command),
         Command::Demo => demo::run(),
     };

@@ -48,9 +48,9 @@ impl Cors {
             Some(words.into_iter().map(|(_, word)| word.to_ascii_lowercase().into()).collect())
         });
         let max_age =
-            fields.take("max_age").map_or(Some(Self::MAX_AGE), |node| node.duration("`max_age`", report));
+            fields.or("max_age", Self::MAX_AGE, report, |node, report| node.duration("`max_age`", report));
         let credentials =
-            fields.take("credentials").map_or(Some(false), |node| node.bool("`credentials`", report));
+            fields.or("credentials", false, report, |node, report| node.bool("`credentials`", report));
         fields.done(report);
         let cors =
             Self { origins: origins?, headers: headers?, max_age: max_age?, credentials: credentials? };

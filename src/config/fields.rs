@@ -92,6 +92,27 @@ impl<'n> Fields<'n> {
         found
     }
 
+    /// What an entry says, or the default where it is missing; nothing where it could not be read.
+    pub fn or<T>(
+        &mut self,
+        name: &'static str,
+        default: T,
+        report: &mut Report<'_>,
+        read: impl FnOnce(&'n Node, &mut Report<'_>) -> Option<T>,
+    ) -> Option<T> {
+        self.take(name).map_or(Some(default), |node| read(node, report))
+    }
+
+    /// What an entry that may be missing says; the outer nothing is one that could not be read.
+    pub fn maybe<T>(
+        &mut self,
+        name: &'static str,
+        report: &mut Report<'_>,
+        read: impl FnOnce(&'n Node, &mut Report<'_>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        self.or(name, None, report, |node, report| read(node, report).map(Some))
+    }
+
     /// What was not asked for is a mistake: a misspelt name must not change what is meant.
     pub fn done(self, report: &mut Report<'_>) {
         for (name, _) in self.entries {
@@ -132,20 +153,22 @@ impl Node {
 
     /// A whole number between two others.
     pub fn whole(&self, what: &str, least: i128, most: i128, report: &mut Report<'_>) -> Option<i128> {
-        match self.value {
-            Value::Whole(value) if (least..=most).contains(&value) => Some(value),
-            _ => self.not(what, &format!("a whole number from {least} to {most}"), report),
+        if let Value::Whole(value) = self.value
+            && (least..=most).contains(&value)
+        {
+            return Some(value);
         }
+        self.not(what, &format!("a whole number from {least} to {most}"), report)
     }
 
     /// A duration such as `5s` or `500ms`.
     pub fn duration(&self, what: &str, report: &mut Report<'_>) -> Option<Duration> {
-        match &self.value {
-            Value::Text(text) => humantime::parse_duration(text).ok(),
-            Value::Whole(0) => Some(Duration::ZERO),
-            _ => None,
+        if let Value::Text(text) = &self.value
+            && let Ok(duration) = humantime::parse_duration(text)
+        {
+            return Some(duration);
         }
-        .or_else(|| self.not(what, "a duration with its unit, such as 5s, 500ms or 2m", report))
+        self.not(what, "a duration with its unit, such as 5s, 500ms or 2m", report)
     }
 
     /// One of these words.

@@ -58,69 +58,58 @@ pub fn parse_keys(path: &Path, text: &str, scopes: &Scopes) -> Result<Loaded<Key
 /// Every section is read whatever is wrong with another, so that all problems are found in one reading.
 fn config(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<Config> {
     let mut top = Fields::of(node, "the configuration", report)?;
+    let (fixed, live) = (fixed(&mut top, report), live(&mut top, path, report));
+    top.done(report);
+    Some(Config { fixed: fixed?, live: live? })
+}
+
+fn fixed(top: &mut Fields<'_>, report: &mut Report<'_>) -> Option<Fixed> {
     let listen = top.need("listen", "where clients connect: `listen: [{ address: 0.0.0.0:8080 }]`", report);
     let listen = listen.and_then(|node| listen::Listen::read(node, report));
-    let admin =
-        top.take("admin").map_or(Some(listen::Admin::default()), |node| listen::Admin::read(node, report));
-    let workers = top.take("workers").map(|node| node.whole("`workers`", 1, 1024, report));
-    let log = top.take("log").map_or(Some(listen::Log::default()), |node| listen::Log::read(node, report));
-    let fixed = || {
-        Some(Fixed {
-            listen: listen?,
-            admin: admin?,
-            workers: workers.flatten().and_then(|n| n.try_into().ok()),
-            log: log?,
-        })
-    };
+    let admin = top.or("admin", listen::Admin::default(), report, listen::Admin::read);
+    let workers = top.maybe("workers", report, |node, report| {
+        node.whole("`workers`", 1, 1024, report).and_then(|count| usize::try_from(count).ok())
+    });
+    let log = top.or("log", listen::Log::default(), report, listen::Log::read);
+    Some(Fixed { listen: listen?, admin: admin?, workers: workers?, log: log? })
+}
 
-    let trusted_proxies = top.take("trusted_proxies").map_or(Some(Vec::new()), |node| networks(node, report));
-    let upstreams = top.need(
-        "upstreams",
-        "where requests go: `upstreams: { telapi: { address: 127.0.0.1:3001 } }`",
-        report,
-    );
+fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Live> {
+    let trusted_proxies = top.or("trusted_proxies", Vec::new(), report, networks);
+    let hint = "where requests go: `upstreams: { telapi: { address: 127.0.0.1:3001 } }`";
+    let upstreams = top.need("upstreams", hint, report);
     let upstreams = upstreams.and_then(|node| upstream::Upstream::read(node, report)).unwrap_or_default();
-    let flags = top.take("flags").map_or(Some(Vec::new()), |node| flags(node, report)).unwrap_or_default();
-    let scopes =
-        top.take("scopes").map_or(Some(Scopes::default()), |node| scopes(node, report)).unwrap_or_default();
+    let flags = top.or("flags", Vec::new(), report, flags).unwrap_or_default();
+    let scopes = top.or("scopes", Scopes::default(), report, scopes).unwrap_or_default();
     let keys = top.need("keys", "where teams and digests are: `keys: { file: keys.yaml }`", report);
     let keys = keys.and_then(|node| keys_from(node, path, report));
-    let credential = top.take("credential").map_or(Some(Credential::Forward), |node| {
+    let credential = top.or("credential", Credential::Forward, report, |node, report| {
         node.one_of("`credential`", &[("forward", Credential::Forward), ("strip", Credential::Strip)], report)
     });
     let identity_headers =
-        top.take("identity_headers").map_or(Some(false), |node| node.bool("`identity_headers`", report));
-    let unmatched =
-        top.take("unmatched").map_or(Some(404), |node| node.whole("`unmatched`", 400, 499, report));
-    let cors = top.take("cors").map(|node| cors::Cors::read(node, report));
-    let timeouts = top
-        .take("timeouts")
-        .map_or(Some(limits::Timeouts::default()), |node| limits::Timeouts::read(node, report));
-    let drain =
-        top.take("drain").map_or(Some(limits::Drain::default()), |node| limits::Drain::read(node, report));
+        top.or("identity_headers", false, report, |node, report| node.bool("`identity_headers`", report));
+    let unmatched = top.or("unmatched", 404, report, |node, report| {
+        node.whole("`unmatched`", 400, 499, report).and_then(|status| u16::try_from(status).ok())
+    });
+    let cors = top.maybe("cors", report, cors::Cors::read);
+    let timeouts = top.or("timeouts", limits::Timeouts::default(), report, limits::Timeouts::read);
+    let drain = top.or("drain", limits::Drain::default(), report, limits::Drain::read);
     let surfaces = top.need("surfaces", "the parts of the service, each with its routes", report);
     let named = Named { upstreams: &upstreams, flags: &flags, scopes: &scopes };
     let surfaces = surfaces.and_then(|node| surface::Surface::read_all(node, &named, report));
-    top.done(report);
-    Some(Config {
-        fixed: fixed()?,
-        live: Live {
-            trusted_proxies: trusted_proxies?,
-            keys: keys?,
-            credential: credential?,
-            identity_headers: identity_headers?,
-            unmatched: unmatched?.try_into().ok()?,
-            cors: match cors {
-                Some(cors) => Some(cors?),
-                None => None,
-            },
-            timeouts: timeouts?,
-            drain: drain?,
-            surfaces: surfaces?,
-            upstreams,
-            flags,
-            scopes,
-        },
+    Some(Live {
+        trusted_proxies: trusted_proxies?,
+        keys: keys?,
+        credential: credential?,
+        identity_headers: identity_headers?,
+        unmatched: unmatched?,
+        cors: cors?,
+        timeouts: timeouts?,
+        drain: drain?,
+        surfaces: surfaces?,
+        upstreams,
+        flags,
+        scopes,
     })
 }
 

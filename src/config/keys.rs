@@ -112,11 +112,12 @@ impl KeysFile {
         let scopes = fields
             .need("scopes", "what it may do: `scopes: [READ_TEAM_APPS]`", report)
             .and_then(|node| scope_names(node, scopes, report));
-        let name = fields.take("name").map_or(id, |node| node.text("`name`", report));
-        let disabled = fields.take("disabled").map_or(Some(false), |node| node.bool("`disabled`", report));
-        let created = optional(fields.take("created").map(|node| time(node, "`created`", report)));
-        let created_by = optional(fields.take("created_by").map(|node| node.text("`created_by`", report)));
-        let expires = optional(fields.take("expires").map(|node| time(node, "`expires`", report)));
+        let name =
+            fields.or("name", id.unwrap_or_default(), report, |node, report| node.text("`name`", report));
+        let disabled = fields.or("disabled", false, report, |node, report| node.bool("`disabled`", report));
+        let created = fields.maybe("created", report, |node, report| time(node, "`created`", report));
+        let created_by = fields.maybe("created_by", report, |node, report| node.text("`created_by`", report));
+        let expires = fields.maybe("expires", report, |node, report| time(node, "`expires`", report));
         let before = report.errors();
         fields.done(report);
         (report.errors() == before).then_some(())?;
@@ -168,21 +169,12 @@ impl Team {
         let mut fields = Fields::of(node, &what, report)?;
         let hint = "what its keys may have at most: `scopes: [READ_TEAM_APPS]`, or `[]` for nothing";
         let scopes = fields.need("scopes", hint, report).and_then(|node| scope_names(node, scopes, report));
-        let enabled = fields.take("enabled").map_or(Some(true), |node| node.bool("`enabled`", report));
-        let deleted = fields.take("deleted").map_or(Some(false), |node| node.bool("`deleted`", report));
+        let enabled = fields.or("enabled", true, report, |node, report| node.bool("`enabled`", report));
+        let deleted = fields.or("deleted", false, report, |node, report| node.bool("`deleted`", report));
         let before = report.errors();
         fields.done(report);
         (report.errors() == before).then_some(())?;
         Some(Self { name: name.text.as_str().into(), scopes: scopes?, enabled: enabled?, deleted: deleted? })
-    }
-}
-
-/// `None` is a problem, `Some(None)` is nothing.
-fn optional<T>(read: Option<Option<T>>) -> Option<Option<T>> {
-    match read {
-        Some(Some(value)) => Some(Some(value)),
-        Some(None) => None,
-        None => Some(None),
     }
 }
 

@@ -83,7 +83,8 @@ impl Log {
     pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
         let default = Self::default();
         let mut fields = Fields::of(node, "`log`", report)?;
-        let access = fields.take("access").map_or(Some(default.access), |node| node.bool("`access`", report));
+        let access =
+            fields.or("access", default.access, report, |node, report| node.bool("`access`", report));
         let events = fields.take("events").map_or(Some(default.events), |node| {
             node.one_of("`events`", &[("json", Events::Json), ("text", Events::Text)], report)
         });

@@ -87,6 +87,15 @@ pub(super) struct Named<'a> {
     pub(super) scopes: &'a Scopes,
 }
 
+impl Named<'_> {
+    fn flags(&self, node: &Node, report: &mut Report<'_>) -> Option<Vec<usize>> {
+        let words = node.words("`flags`", report)?;
+        let names = self.flags.iter().map(|flag| &*flag.name);
+        let places = words.into_iter().map(|(at, word)| place_of(names.clone(), word, "flag", at, report));
+        places.collect::<Vec<_>>().into_iter().collect()
+    }
+}
+
 impl Surface {
     pub(super) fn read_all(node: &Node, named: &Named<'_>, report: &mut Report<'_>) -> Option<Vec<Self>> {
         let entries = node.mapping("`surfaces`", report)?;
@@ -138,25 +147,17 @@ impl Surface {
         let access = access.and_then(|node| {
             node.one_of("`access`", &[("open", Access::Open), ("key", Access::Key)], report)
         });
-        let flags = fields.take("flags").map(|node| {
-            let words = node.words("`flags`", report)?;
-            let names = named.flags.iter().map(|flag| &*flag.name);
-            let places: Vec<_> = words
-                .into_iter()
-                .map(|(at, word)| place_of(names.clone(), word, "flag", at, report))
-                .collect();
-            places.into_iter().collect::<Option<Vec<_>>>()
-        });
-        let upstream = fields.take("upstream").map_or(Some(0), |node| {
+        let flags = fields.or("flags", Vec::new(), report, |node, report| named.flags(node, report));
+        let upstream = fields.or("upstream", 0, report, |node, report| {
             let names = named.upstreams.iter().map(|upstream| &*upstream.name);
             place_of(names, node.text("`upstream`", report)?, "upstream", node.place, report)
         });
-        let private = fields.take("private").map_or(Some(false), |node| node.bool("`private`", report));
+        let private = fields.or("private", false, report, |node, report| node.bool("`private`", report));
         let encoded_slash =
-            fields.take("encoded_slash").map_or(Some(false), |node| node.bool("`encoded_slash`", report));
-        let errors = fields
-            .take("errors")
-            .map_or(Some(ErrorForm::Object), |node| node.one_of("`errors`", &ERROR_FORMS, report));
+            fields.or("encoded_slash", false, report, |node, report| node.bool("`encoded_slash`", report));
+        let errors = fields.or("errors", ErrorForm::Object, report, |node, report| {
+            node.one_of("`errors`", &ERROR_FORMS, report)
+        });
         let channel = Channel::read(&mut fields, report);
         let routes = fields.need(
             "routes",
@@ -180,14 +181,10 @@ impl Surface {
             );
         }
         let (places, routes) = read.into_iter().unzip();
-        let flags = match flags {
-            Some(flags) => flags?,
-            None => Vec::new(),
-        };
         let surface = Self {
             name: name.into(),
             access: access?,
-            flags,
+            flags: flags?,
             upstream: upstream?,
             private: private?,
             encoded_slash: encoded_slash?,
@@ -200,6 +197,10 @@ impl Surface {
 
 /// What is defined and not used is most often a name that was meant somewhere.
 fn unused(place: Place, surfaces: &[Surface], named: &Named<'_>, report: &mut Report<'_>) {
+    if report.errors() > 0 {
+        // What could not be read may have used it.
+        return;
+    }
     for (number, flag) in named.flags.iter().enumerate() {
         if !surfaces.iter().any(|surface| surface.flags.contains(&number)) {
             report.warning(
@@ -223,11 +224,11 @@ fn unused(place: Place, surfaces: &[Surface], named: &Named<'_>, report: &mut Re
 impl Channel {
     /// `Some(None)` where the surface is none.
     fn read(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Option<Option<Self>> {
-        let upgrade =
-            fields.take("upgrade").map(|node| node.one_of("`upgrade`", &[("websocket", ())], report));
+        let upgrade = fields
+            .maybe("upgrade", report, |node, report| node.one_of("`upgrade`", &[("websocket", ())], report));
         let refusal = fields.take("refusal");
         let on_flag_off = fields.take("on_flag_off");
-        if upgrade.is_none() {
+        if upgrade == Some(None) {
             for node in [refusal, on_flag_off].into_iter().flatten() {
                 report.error(
                     node.place,
@@ -242,7 +243,7 @@ impl Channel {
         let on_flag_off = on_flag_off.map_or(Some(OnFlagOff::Close), |node| {
             node.one_of("`on_flag_off`", &[("close", OnFlagOff::Close), ("keep", OnFlagOff::Keep)], report)
         });
-        upgrade.flatten()?;
+        upgrade?;
         Some(Some(Self { refusal: refusal?, on_flag_off: on_flag_off? }))
     }
 }
@@ -250,18 +251,15 @@ impl Channel {
 impl ChannelRefusal {
     fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
         let mut fields = Fields::of(node, "`refusal`", report)?;
-        let close = fields
-            .take("as")
-            .map_or(Some(true), |node| node.one_of("`as`", &[("close", true), ("http", false)], report));
-        let code = fields
-            .take("code")
-            .map_or(Some(i128::from(Self::CODE)), |node| node.whole("`code`", 4000, 4099, report));
-        let message = fields.take("message").map(|node| node.text("`message`", report));
+        let close = fields.or("as", true, report, |node, report| {
+            node.one_of("`as`", &[("close", true), ("http", false)], report)
+        });
+        let code = fields.or("code", Self::CODE, report, |node, report| {
+            node.whole("`code`", 4000, 4099, report).and_then(|code| u16::try_from(code).ok())
+        });
+        let message = fields.maybe("message", report, |node, report| node.text("`message`", report));
         fields.done(report);
-        let message = match message {
-            Some(message) => Some(message?.into()),
-            None => None,
-        };
-        Some(if close? { Self::Close { code: code?.try_into().ok()?, message } } else { Self::Http })
+        let (close, code, message) = (close?, code?, message?);
+        Some(if close { Self::Close { code, message: message.map(Box::from) } } else { Self::Http })
     }
 }

@@ -11,10 +11,9 @@ use crate::identity::scope::Scopes;
 pub(super) fn check(scopes: &Scopes, requirement: Requirement, caller: &Arc<Caller>) -> Result<(), Denial> {
     let held = caller.scopes();
     let missing = match requirement {
-        Requirement::Nothing | Requirement::Key => return Ok(()),
         Requirement::Any(wanted) if wanted.and(held).is_empty() => wanted,
         Requirement::All(wanted) if !wanted.without(held).is_empty() => wanted.without(held),
-        Requirement::Any(_) | Requirement::All(_) => return Ok(()),
+        Requirement::Nothing | Requirement::Key | Requirement::Any(_) | Requirement::All(_) => return Ok(()),
     };
     // The outer ceiling first: where the team lacks it, raising the key would change nothing. Of several that
     // would each do, one that the team allows means that only the key is short of it.

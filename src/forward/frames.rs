@@ -121,11 +121,11 @@ mod tests {
         match payload {
             0..=125 => bytes.push(mask | u8::try_from(payload).expect("small")),
             126..=65_535 => {
-                bytes.push(mask | 126);
+                bytes.push(mask | 0x7e);
                 bytes.extend_from_slice(&u16::try_from(payload).expect("middle").to_be_bytes());
             }
             _ => {
-                bytes.push(mask | 127);
+                bytes.push(mask | 0x7f);
                 bytes.extend_from_slice(&(payload as u64).to_be_bytes());
             }
         }

@@ -9,7 +9,6 @@ pub mod tunnel;
 pub mod wire;
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use data_encoding::BASE64;
 use http::header::{CONNECTION, HOST, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
@@ -20,7 +19,6 @@ use hyper::upgrade::OnUpgrade;
 use sha1::{Digest as _, Sha1};
 
 use crate::config;
-use crate::config::limits::Timeouts;
 use crate::decide::permit::{Ask, Permit};
 
 use body::{Body, Progress, Upload};
@@ -51,18 +49,17 @@ pub struct Switched {
 /// Sends an admitted request to the upstream of its surface.
 pub async fn forward(
     client: &Rc<Client>,
-    upstream: &Arc<Upstream>,
     permit: &Permit<'_>,
     head: &mut Parts,
     body: Incoming,
     outbound: &Outbound<'_>,
-    timeouts: &Timeouts,
     progress: &mut Option<Rc<Progress>>,
 ) -> Result<Answer, Fault> {
+    let Outbound { upstream, timeouts, .. } = outbound;
     host(&mut head.headers, &head.uri, upstream);
     origin_form(&mut head.uri);
     headers::request(&mut head.headers, permit, outbound);
-    let (upload, known) = Upload::new(body, *timeouts);
+    let (upload, known) = Upload::new(body, **timeouts);
     *progress = known;
     let switching = (permit.ask == Ask::Channel).then(|| {
         let accept = head.headers.get(SEC_WEBSOCKET_KEY).map(accept_of);
@@ -84,12 +81,12 @@ pub async fn forward(
             return Err(Fault::Upgrade);
         }
         headers::response(&mut parts.headers, outbound.id);
-        let body = Body::stream(incoming, lease, *timeouts);
+        let body = Body::stream(incoming, lease, **timeouts);
         return Ok(Answer { response: Response::from_parts(parts, body), switched: None });
     };
     if parts.status != StatusCode::SWITCHING_PROTOCOLS {
         headers::response(&mut parts.headers, outbound.id);
-        let body = Body::stream(incoming, lease.for_one_request(), *timeouts);
+        let body = Body::stream(incoming, lease.for_one_request(), **timeouts);
         return Ok(Answer { response: Response::from_parts(parts, body), switched: None });
     }
     let (Some(client), Some(on_upgrade)) = (client, parts.extensions.remove::<OnUpgrade>()) else {

@@ -176,7 +176,7 @@ impl Pump {
                 }
                 Phase::Saying(goodbye, said) => match goodbye.get(*said..) {
                     Some(rest) if !rest.is_empty() => {
-                        *said += ready!(Pin::new(&mut *writer).poll_write(cx, rest))?
+                        *said += ready!(Pin::new(&mut *writer).poll_write(cx, rest))?;
                     }
                     _ => {
                         ready!(Pin::new(&mut *writer).poll_flush(cx))?;

@@ -102,123 +102,38 @@ pub enum Reload {
 impl Metrics {
     /// All of them, at zero, with the process' own.
     #[must_use]
+    #[rustfmt::skip]
+    #[allow(clippy::too_many_lines, reason = "a table: one line a metric")]
     pub fn new(version: &str) -> Arc<Self> {
         let registry = Registry::new();
         let r = &registry;
         let metrics = Self {
-            requests: counters(
-                r,
-                "scopegate_requests_total",
-                "Requests that have ended.",
-                &["surface", "route", "method", "status", "reason"],
-            ),
-            scope_denials: counters(
-                r,
-                "scopegate_scope_denials_total",
-                "Requests refused for a missing scope, by the layer that lacks it.",
-                &["scope", "layer"],
-            ),
-            decision_seconds: histograms(
-                r,
-                "scopegate_decision_seconds",
-                "From a request's head to the decision.",
-                &["surface"],
-                &DECISION_BUCKETS,
-            ),
-            upstream_seconds: histograms(
-                r,
-                "scopegate_upstream_seconds",
-                "From the decision to the head of the upstream's answer.",
-                &["surface"],
-                &UPSTREAM_BUCKETS,
-            ),
-            received_bytes: counters(
-                r,
-                "scopegate_received_bytes_total",
-                "Bytes of body that clients sent.",
-                &["surface"],
-            ),
-            sent_bytes: counters(
-                r,
-                "scopegate_sent_bytes_total",
-                "Bytes of body that clients were sent.",
-                &["surface"],
-            ),
-            upstream_connects: counters(
-                r,
-                "scopegate_upstream_connects_total",
-                "Connections made to upstreams.",
-                &["upstream"],
-            ),
-            upstream_faults: counters(
-                r,
-                "scopegate_upstream_faults_total",
-                "Requests that an upstream or the wire to it failed.",
-                &["upstream", "reason"],
-            ),
-            upstream_informational: counters(
-                r,
-                "scopegate_upstream_informational_total",
-                "Interim (1xx) answers of upstreams that were dropped.",
-                &["upstream"],
-            ),
-            upstream_retries: counters(
-                r,
-                "scopegate_upstream_retries_total",
-                "Requests sent again because a kept connection had died.",
-                &["upstream"],
-            ),
-            in_flight: gauge(
-                r,
-                "scopegate_requests_in_flight",
-                "Requests between their head and their last byte.",
-            ),
+            requests: counters(r, "scopegate_requests_total", "Requests that have ended.", &["surface", "route", "method", "status", "reason"]),
+            scope_denials: counters(r, "scopegate_scope_denials_total", "Requests refused for a missing scope, by the layer that lacks it.", &["scope", "layer"]),
+            decision_seconds: histograms(r, "scopegate_decision_seconds", "From a request's head to the decision.", &["surface"], &DECISION_BUCKETS),
+            upstream_seconds: histograms(r, "scopegate_upstream_seconds", "From the decision to the head of the upstream's answer.", &["surface"], &UPSTREAM_BUCKETS),
+            received_bytes: counters(r, "scopegate_received_bytes_total", "Bytes of body that clients sent.", &["surface"]),
+            sent_bytes: counters(r, "scopegate_sent_bytes_total", "Bytes of body that clients were sent.", &["surface"]),
+            upstream_connects: counters(r, "scopegate_upstream_connects_total", "Connections made to upstreams.", &["upstream"]),
+            upstream_faults: counters(r, "scopegate_upstream_faults_total", "Requests that an upstream or the wire to it failed.", &["upstream", "reason"]),
+            upstream_informational: counters(r, "scopegate_upstream_informational_total", "Interim (1xx) answers of upstreams that were dropped.", &["upstream"]),
+            upstream_retries: counters(r, "scopegate_upstream_retries_total", "Requests sent again because a kept connection had died.", &["upstream"]),
+            in_flight: gauge(r, "scopegate_requests_in_flight", "Requests between their head and their last byte."),
             connections: gauge(r, "scopegate_connections", "Connections that clients hold open."),
             tunnels: gauge(r, "scopegate_tunnels", "WebSocket tunnels that are open."),
-            tunnels_opened: counter(
-                r,
-                "scopegate_tunnels_opened_total",
-                "WebSocket tunnels that were opened.",
-            ),
-            lines_dropped: counter(
-                r,
-                "scopegate_access_log_dropped_total",
-                "Access log lines that nobody read in time.",
-            ),
-            untrusted_forwarded: counter(
-                r,
-                "scopegate_untrusted_forwarded_total",
-                "Requests with X-Forwarded-Proto from a peer outside trusted_proxies.",
-            ),
-            reloads: counters(
-                r,
-                "scopegate_reloads_total",
-                "Changes of the configuration or the keys file.",
-                &["file", "result"],
-            ),
+            tunnels_opened: counter(r, "scopegate_tunnels_opened_total", "WebSocket tunnels that were opened."),
+            lines_dropped: counter(r, "scopegate_access_log_dropped_total", "Access log lines that nobody read in time."),
+            untrusted_forwarded: counter(r, "scopegate_untrusted_forwarded_total", "Requests with X-Forwarded-Proto from a peer outside trusted_proxies."),
+            reloads: counters(r, "scopegate_reloads_total", "Changes of the configuration or the keys file.", &["file", "result"]),
             config_info: gauges(r, "scopegate_config_info", "1 for the configuration in force.", &["hash"]),
-            config_generation: gauge(
-                r,
-                "scopegate_config_generation",
-                "Counts the configurations that have been in force.",
-            ),
-            config_loaded: gauge(
-                r,
-                "scopegate_config_loaded_timestamp_seconds",
-                "When the configuration in force was put in force.",
-            ),
+            config_generation: gauge(r, "scopegate_config_generation", "Counts the configurations that have been in force."),
+            config_loaded: gauge(r, "scopegate_config_loaded_timestamp_seconds", "When the configuration in force was put in force."),
             keys_loaded: gauge(r, "scopegate_keys_loaded", "Keys that are known."),
-            keys_refused: gauge(
-                r,
-                "scopegate_keys_refused",
-                "Rows of the keys file that were left out because of a problem.",
-            ),
+            keys_refused: gauge(r, "scopegate_keys_refused", "Rows of the keys file that were left out because of a problem."),
             draining: gauge(r, "scopegate_draining", "1 from the signal to end on."),
             registry: registry.clone(),
         };
-        gauges(r, "scopegate_build_info", "1 for the version that runs.", &["version"])
-            .with_label_values(&[version])
-            .set(1);
+        gauges(r, "scopegate_build_info", "1 for the version that runs.", &["version"]).with_label_values(&[version]).set(1);
         for file in ["config", "keys"] {
             for result in [Reload::Applied, Reload::Refused] {
                 metrics.reloads.with_label_values(&[file, result.label()]);

@@ -103,8 +103,7 @@ fn the_architecture_page_has_the_rows_of_this_test() {
 fn table(page: &str) -> Vec<Vec<String>> {
     let text = fs::read_to_string(root().join(page)).expect("a page");
     let rows = text.lines().filter(|line| line.starts_with("| `"));
-    rows.map(|line| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect())
-        .collect()
+    rows.map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
 }
 
 #[test]
