@@ -215,3 +215,21 @@ fn preflight(
     exchange.record.reason = Reason::Preflight;
     Some(refuse::preflight(Some(cors), from.page.as_ref()?, method, &exchange.record.id))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every request in flight costs in memory, beside its buffers. Raise it knowingly.
+    const LARGEST: usize = 2_304;
+
+    #[test]
+    fn a_request_in_flight_is_small() {
+        fn size<F: Future>(_: impl FnOnce(Rc<Gateway>, Rc<Peer>, Request<Incoming>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(<Gateway as Door>::serve);
+        println!("the future of a request has {size} bytes");
+        assert!(size <= LARGEST, "{size} bytes");
+    }
+}

@@ -117,7 +117,7 @@ impl<'n> Fields<'n> {
     pub fn done(self, report: &mut Report<'_>) {
         for (name, _) in self.entries {
             let hint = did_you_mean(&name.text, self.known.iter().copied());
-            report.error(name.place, format!("{} has no `{}`", self.what, name.text), hint);
+            report.error(name.place, format!("unknown key `{}` in {}", name.text, self.what), hint);
         }
     }
 }
@@ -174,7 +174,16 @@ impl Node {
     /// One of these words.
     pub fn one_of<T: Copy>(&self, what: &str, words: &[(&str, T)], report: &mut Report<'_>) -> Option<T> {
         let names: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
-        let text = if let Value::Text(text) = &self.value { text.as_str() } else { "" };
+        let text = match &self.value {
+            Value::Text(text) => text.as_str(),
+            Value::Bool(true) => "true",
+            Value::Nothing
+            | Value::Bool(false)
+            | Value::Whole(_)
+            | Value::Fraction(_)
+            | Value::List(_)
+            | Value::Mapping(_) => "",
+        };
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         found.or_else(|| self.not(what, &names.join(" or "), report))
     }
@@ -209,7 +218,7 @@ impl Node {
             Value::List(_) => "a list",
             Value::Mapping(_) => "a mapping",
         };
-        let message = if wanted.starts_with(is) || matches!(self.value, Value::Text(_) | Value::Whole(_)) {
+        let message = if matches!(self.value, Value::Text(_) | Value::Whole(_) | Value::Bool(_)) {
             format!("{what} must be {wanted}")
         } else {
             format!("{what} must be {wanted}, not {is}")
@@ -222,8 +231,10 @@ impl Node {
 /// What a wrong name may have been meant to be.
 pub fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<_> = known.collect();
-    let best =
-        known.iter().map(|word| (strsim::jaro_winkler(word, name), word)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let best = known
+        .iter()
+        .map(|word| (strsim::jaro_winkler(&word.to_lowercase(), &name.to_lowercase()), word))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
     match best {
         Some((alike, word)) if alike >= ALIKE => format!("did you mean `{word}`?"),
         Some(_) => format!(

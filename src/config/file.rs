@@ -80,7 +80,7 @@ fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Li
     let upstreams = top.need("upstreams", hint, report);
     let upstreams = upstreams.and_then(|node| upstream::Upstream::read(node, report)).unwrap_or_default();
     let flags = top.or("flags", Vec::new(), report, flags).unwrap_or_default();
-    let scopes = top.or("scopes", Scopes::default(), report, scopes).unwrap_or_default();
+    let scopes = top.or("scopes", Scopes::default(), report, scopes);
     let keys = top.need("keys", "where teams and digests are: `keys: { file: keys.yaml }`", report);
     let keys = keys.and_then(|node| keys_from(node, path, report));
     let credential = top.or("credential", Credential::Forward, report, |node, report| {
@@ -95,7 +95,7 @@ fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Li
     let timeouts = top.or("timeouts", limits::Timeouts::default(), report, limits::Timeouts::read);
     let drain = top.or("drain", limits::Drain::default(), report, limits::Drain::read);
     let surfaces = top.need("surfaces", "the parts of the service, each with its routes", report);
-    let named = Named { upstreams: &upstreams, flags: &flags, scopes: &scopes };
+    let named = Named { upstreams: &upstreams, flags: &flags, scopes: scopes.as_ref() };
     let surfaces = surfaces.and_then(|node| surface::Surface::read_all(node, &named, report));
     Some(Live {
         trusted_proxies: trusted_proxies?,
@@ -109,7 +109,7 @@ fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Li
         surfaces: surfaces?,
         upstreams,
         flags,
-        scopes,
+        scopes: scopes?,
     })
 }
 

@@ -201,7 +201,7 @@ fn scope_names(node: &Node, scopes: &Scopes, report: &mut Report<'_>) -> Option<
     for (place, word) in &words {
         if scopes.find(word).is_none() {
             let hint = format!(
-                "it is kept, and opens nothing until `scopes` of the configuration has it; {}",
+                "it is kept, and opens nothing until `scopes:` of the configuration has it; {}",
                 did_you_mean(word, scopes.all())
             );
             report.warning(*place, format!("the platform does not define the scope `{word}`"), hint);

@@ -66,10 +66,9 @@ impl Listen {
                 "where clients connect: `listen: [{ address: 0.0.0.0:8080 }]`",
             );
         }
-        items
-            .iter()
-            .map(|item| address(item, "an item of `listen`", report).map(|address| Self { address }))
-            .collect()
+        let read = items.iter().map(|item| address(item, "an item of `listen`", report));
+        // All of them are read, so that the problems of all are found.
+        read.collect::<Vec<_>>().into_iter().map(|address| Some(Self { address: address? })).collect()
     }
 }
 

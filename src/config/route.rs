@@ -66,7 +66,8 @@ pub enum ErrorForm {
 /// The names that routes may use, and what their surface says.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Context<'a> {
-    pub(super) scopes: &'a Scopes,
+    /// `None` where they could not be read: that has been said, and need not be said again for each route.
+    pub(super) scopes: Option<&'a Scopes>,
     pub(super) access: Access,
     pub(super) errors: ErrorForm,
     pub(super) channel: bool,
@@ -233,7 +234,7 @@ fn demand(node: &Node, context: Context<'_>, report: &mut Report<'_>) -> Option<
     let any = fields.take("any").map(|node| several(node, "`any`", context, report).map(Requirement::Any));
     let all = fields.take("all").map(|node| several(node, "`all`", context, report).map(Requirement::All));
     let key_only =
-        fields.take("key_only").map(|node| node.bool("`key_only`", report)?.then_some(Requirement::Key));
+        fields.take("key_only").map(|node| node.one_of("`key_only`", &[("true", Requirement::Key)], report));
     let errors = fields
         .take("errors")
         .map_or(Some(context.errors), |node| node.one_of("`errors`", &ERROR_FORMS, report));
@@ -287,12 +288,11 @@ fn scope_set<'a>(
     let sets: Vec<_> = words
         .into_iter()
         .map(|(place, word)| {
-            let known = context.scopes.find(word);
+            let Some(scopes) = context.scopes else { return Some(ScopeSet::default()) };
+            let known = scopes.find(word);
             if known.is_none() {
-                let hint = format!(
-                    "{}; what the platform defines stands in `scopes`",
-                    did_you_mean(word, context.scopes.all())
-                );
+                let hint =
+                    format!("{} (`scopes:` is what the platform defines)", did_you_mean(word, scopes.all()));
                 report.error(place, format!("the platform does not define the scope `{word}`"), hint);
             }
             known

@@ -84,7 +84,7 @@ pub enum OnFlagOff {
 pub(super) struct Named<'a> {
     pub(super) upstreams: &'a [Upstream],
     pub(super) flags: &'a [Flag],
-    pub(super) scopes: &'a Scopes,
+    pub(super) scopes: Option<&'a Scopes>,
 }
 
 impl Named<'_> {
@@ -172,8 +172,9 @@ impl Surface {
             channel: matches!(channel, Some(Some(_))),
         };
         let routes = routes?;
+        let before = report.errors();
         let read = Route::read_all(routes, context, report);
-        if read.is_empty() {
+        if read.is_empty() && report.errors() == before {
             report.error(
                 routes.place,
                 format!("{what} has no routes"),

@@ -43,45 +43,42 @@ impl Upstream {
                 "where requests go: `telapi: { address: 127.0.0.1:3001 }`",
             );
         }
-        entries
-            .iter()
-            .map(|(name, value)| {
-                let what = format!("upstream `{}`", name.text);
-                let mut fields = Fields::of(value, &what, report)?;
-                let address = fields.need("address", "write it as `address: host:port`", report);
-                fields.done(report);
-                let address = address?;
-                let text = address.text(&format!("`address` of {what}"), report)?;
-                let parsed = Address::parse(text);
-                if parsed.is_none() {
-                    report.error(
-                        address.place,
-                        format!("`{text}` is no host with a port"),
-                        "write it as 127.0.0.1:3001, [::1]:3001 or telapi.internal:3001",
-                    );
-                }
-                Some(Self { name: name.text.as_str().into(), address: parsed? })
-            })
-            .collect()
+        // All of them are read, so that the problems of all are found.
+        let read: Vec<_> = entries.iter().map(|(name, value)| Self::one(&name.text, value, report)).collect();
+        read.into_iter().collect()
+    }
+
+    fn one(name: &str, node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let what = format!("upstream `{name}`");
+        let mut fields = Fields::of(node, &what, report)?;
+        let address = fields.need("address", "write it as `address: host:port`", report);
+        fields.done(report);
+        let node = address?;
+        let text = node.text(&format!("`address` of {what}"), report)?;
+        let address = Address::parse(text);
+        if address.is_none() {
+            let hint = "write it as 127.0.0.1:3001, [::1]:3001 or telapi.internal:3001";
+            report.error(node.place, format!("`{text}` is no host with a port"), hint);
+        }
+        Some(Self { name: name.into(), address: address? })
     }
 }
 
 impl Address {
+    /// An address, or a name of letters, digits, `-` and `_` whose last label is no number: `300.1.1.1` is neither.
     fn parse(text: &str) -> Option<Self> {
         if let Ok(address) = text.parse() {
             return Some(Self::Socket(address));
         }
         let (host, port) = text.rsplit_once(':')?;
-        let label = |label: &str| {
-            (1..=63).contains(&label.len())
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-        };
-        // What ends in digits is an address that is not one, such as 300.1.1.1.
-        let name = host.trim_end_matches('.').split('.').all(label)
-            && !host.ends_with(|last: char| last.is_ascii_digit())
-            || host.contains(|c: char| c.is_ascii_alphabetic());
         let port = port.parse().ok().filter(|port| *port != 0)?;
-        (name && host.len() <= 253 && host.trim_end_matches('.').split('.').all(label))
-            .then(|| Self::Name { host: host.into(), port })
+        let label = |label: &str| {
+            let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+            (1..=63).contains(&label.len()) && label.bytes().all(good)
+        };
+        let name = host.strip_suffix('.').unwrap_or(host);
+        let last = name.rsplit('.').next().unwrap_or_default();
+        let is_name = name.len() <= 253 && name.split('.').all(label) && last.parse::<u64>().is_err();
+        is_name.then(|| Self::Name { host: host.into(), port })
     }
 }

@@ -2,4 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 
+mod bad_config;
+mod demo;
 mod tidy;
