@@ -111,6 +111,8 @@ impl Reloader {
 
     /// Follows the files for as long as the process lives; `signal` (SIGHUP) asks for it too.
     pub async fn run(mut self, mut signal: impl AsyncFnMut()) {
+        // What changed between the first reading and the watch.
+        self.look();
         loop {
             tokio::select! {
                 changed = self.changes.recv() => if changed.is_none() { std::future::pending::<()>().await },
@@ -214,7 +216,12 @@ impl Reloader {
             Some(folder) => folder.to_owned(),
             None => PathBuf::from("/"),
         };
-        let wanted = BTreeSet::from([folder(&self.files.path), folder(keys_path(&self.files.config))]);
+        let mut wanted = BTreeSet::new();
+        for path in [self.files.path.as_path(), keys_path(&self.files.config)] {
+            wanted.insert(folder(path));
+            // Where it is a link into another folder, that one changes too.
+            wanted.extend(path.canonicalize().ok().map(|real| folder(&real)));
+        }
         for old in self.watched.difference(&wanted) {
             let _ = watcher.unwatch(old);
         }
