@@ -52,7 +52,8 @@ pub fn parse(file: &Path, text: &str) -> Result<Node, Problems> {
         max_nodes: 32_000_000,
         max_total_scalar_bytes: 1 << 30,
     };
-    let options = serde_saphyr::options! { budget: budget, with_snippet: false };
+    // `no` and `off` are words, as YAML 1.2 has it: a team may be called so, and a flag may not.
+    let options = serde_saphyr::options! { budget: budget, with_snippet: false, strict_booleans: true };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let place = error.location().map(|at| Place { line: at.line(), column: at.column() });
         let said = error.to_string();
