@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::PROBLEMS;
 use crate::app::App;
@@ -22,23 +22,33 @@ pub(super) fn run(config: &Path) -> anyhow::Result<ExitCode> {
     events::init(loaded.value.config().fixed.log.events);
     crate::reload::report(&loaded.problems);
     App::bind(loaded.value)?.run(async {
-        if told_to_end().await.is_ok() {
-            tokio::spawn(async {
-                if told_to_end().await.is_ok() {
-                    tracing::warn!("told to end a second time: at once");
-                    std::process::exit(1);
-                }
-            });
-        }
+        // Without the signals there would be no end but a kill; that is worth an end right now.
+        let Ok(mut signals) = Signals::new() else { return };
+        signals.next().await;
+        tokio::spawn(async move {
+            signals.next().await;
+            tracing::warn!("told to end a second time: at once");
+            std::process::exit(1);
+        });
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn told_to_end() -> std::io::Result<()> {
-    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
+/// What tells a process to end: the kubelet, or a person at a terminal.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

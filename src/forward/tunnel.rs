@@ -83,15 +83,13 @@ where
         let moved = to_client.moved + to_upstream.moved;
         let down = to_client.poll(cx, &mut upstream, &mut client);
         let up = to_upstream.poll(cx, &mut client, &mut upstream);
-        match (down, up, stopped) {
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(())), None) => return Poll::Ready(End::Finished),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(())), Some(code))
-            | (Poll::Ready(Err(_)), _, Some(code))
-            | (_, Poll::Ready(Err(_)), Some(code)) => return Poll::Ready(End::Stopped(code)),
-            (Poll::Ready(Err(_)), _, None) | (_, Poll::Ready(Err(_)), None) => {
-                return Poll::Ready(End::Broken);
-            }
-            (Poll::Pending, _, _) | (_, Poll::Pending, _) => {}
+        let broken = matches!(down, Poll::Ready(Err(_))) || matches!(up, Poll::Ready(Err(_)));
+        // Nothing may follow a close of both sides (RFC 6455, 5.5.1): one that stays connected is not waited for.
+        let said = to_client.has_said_goodbye() && to_upstream.has_said_goodbye();
+        let (any, both) = (down.is_ready() || up.is_ready(), down.is_ready() && up.is_ready());
+        if broken || both || (said && any) {
+            let how = if broken { End::Broken } else { End::Finished };
+            return Poll::Ready(stopped.map_or(how, End::Stopped));
         }
         if to_client.moved + to_upstream.moved != moved {
             last = Instant::now();
@@ -149,6 +147,11 @@ impl Pump {
         }
     }
 
+    /// A close frame has passed, whole.
+    fn has_said_goodbye(&self) -> bool {
+        self.frames.is_closed() && self.frames.is_between()
+    }
+
     fn stop(&mut self, goodbye: Vec<u8>) {
         if matches!(self.phase, Phase::Open) {
             self.phase = Phase::Stopping(goodbye);
@@ -169,8 +172,10 @@ impl Pump {
                     self.phase = Phase::Done;
                 }
                 Phase::Ignoring => {
-                    self.read = 0;
-                    if ready!(self.fill(cx, reader))? == 0 {
+                    let ignored = self.buffer.get(self.written..self.read).unwrap_or_default();
+                    self.frames.pass(ignored);
+                    (self.written, self.read) = (0, 0);
+                    if self.frames.is_closed() || ready!(self.fill(cx, reader))? == 0 {
                         self.phase = Phase::Done;
                     }
                 }

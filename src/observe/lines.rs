@@ -64,7 +64,7 @@ impl Lines {
         }
     }
 
-    /// Hands on what has gathered. Called by the worker's tick, and at its end.
+    /// Hands on what has gathered. Called by the worker's tick.
     pub fn flush(&self) {
         let mut batch = self.batch.borrow_mut();
         if !batch.bytes.is_empty() {
@@ -78,6 +78,13 @@ impl Lines {
         if out.try_send(bytes).is_err() {
             self.dropped.inc_by(lines);
         }
+    }
+}
+
+impl Drop for Lines {
+    /// The last requests of a worker are told too.
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 

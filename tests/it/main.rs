@@ -5,7 +5,9 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::too_many_lines,
+    clippy::cast_precision_loss,
     clippy::float_cmp,
+    clippy::wildcard_enum_match_arm,
     clippy::missing_panics_doc,
     clippy::disallowed_methods,
     missing_docs,
@@ -13,10 +15,21 @@
     reason = "a test may panic, says why it is skipped, and is as long as its table"
 )]
 
+mod admin;
 mod bad_config;
+mod browsers;
+mod channel;
+mod check;
 mod credentials;
 mod demo;
+mod drain;
+mod errors;
+mod forwarded;
+mod forwarding;
 mod harness;
+mod http2;
+mod log;
+mod reload;
 mod surfaces;
 mod tidy;
 mod webhooks;

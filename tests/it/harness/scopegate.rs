@@ -21,7 +21,7 @@ pub const ALL: &str = "sk_live_all";
 pub const MINT: &str = "sk_live_mint";
 pub const READ: &str = "sk_live_read";
 pub const APPS: &str = "sk_live_apps";
-/// No scope; a team without READ_TEAM_APPS; ended; turned off; a team turned off; a team deleted.
+/// No scope; a team that may only read; ended; turned off; a team turned off; a team deleted.
 pub const NONE: &str = "sk_live_none";
 pub const POOR_TEAM: &str = "sk_live_poor_team";
 pub const EXPIRED: &str = "sk_live_expired";
@@ -154,10 +154,11 @@ impl Scopegate {
         let (out, err) = (Lines::default(), Lines::default());
         out.follow(child.stdout.take().expect("a pipe"));
         err.follow(child.stderr.take().expect("a pipe"));
-        let listening = |door: &str| {
+        let mut listening = |door: &str| {
             eventually("the program to listen", || {
                 let event = err.json(|event| event["message"] == "listening" && event["door"] == door);
-                assert!(event.is_some() || !err.any(|line| line.contains("error:")), "{:?}", err.all());
+                let ended = child.try_wait().expect("a child");
+                assert!(event.is_some() || ended.is_none(), "{ended:?}: {:?}", err.all());
                 event?["address"].as_str()?.parse().ok()
             })
         };
@@ -243,10 +244,6 @@ impl Lines {
 
     fn all(&self) -> Vec<String> {
         self.0.lock().expect("no panic").clone()
-    }
-
-    fn any(&self, is: impl Fn(&str) -> bool) -> bool {
-        self.0.lock().expect("no panic").iter().any(|line| is(line))
     }
 
     fn json(&self, is: impl Fn(&Value) -> bool) -> Option<Value> {

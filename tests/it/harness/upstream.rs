@@ -29,6 +29,7 @@ pub struct Seen {
 pub struct Exchange<'a> {
     pub request: Seen,
     pub stream: &'a mut BufReader<TcpStream>,
+    log: Option<&'a Mutex<Vec<Seen>>>,
 }
 
 impl Upstream {
@@ -47,18 +48,7 @@ impl Upstream {
             for stream in listener.incoming().map_while(Result::ok) {
                 count.fetch_add(1, Ordering::SeqCst);
                 let (log, handler) = (Arc::clone(&log), Arc::clone(&handler));
-                thread::spawn(move || {
-                    stream.set_nodelay(true).expect("an option");
-                    let mut stream = BufReader::new(stream);
-                    while let Some(request) = Seen::head(&mut stream) {
-                        let mut exchange = Exchange { request, stream: &mut stream };
-                        let goes_on = handler(&mut exchange);
-                        log.lock().expect("no panic").push(exchange.request);
-                        if !goes_on {
-                            return;
-                        }
-                    }
-                });
+                thread::spawn(move || serve(stream, &log, &*handler));
             }
         });
         Self { address, seen, connections }
@@ -79,9 +69,37 @@ impl Upstream {
     }
 }
 
+fn serve(stream: TcpStream, log: &Mutex<Vec<Seen>>, handler: &dyn Fn(&mut Exchange<'_>) -> bool) {
+    stream.set_nodelay(true).expect("an option");
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = Seen::head(&mut stream) {
+        let mut exchange = Exchange { request, stream: &mut stream, log: Some(log) };
+        let goes_on = handler(&mut exchange);
+        exchange.note();
+        if !goes_on {
+            return;
+        }
+    }
+}
+
 impl Exchange<'_> {
+    /// Sends bytes. What has been read of the request so far is what is noted of it: a client that has its answer
+    /// can be sure that its request is there.
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.note();
         self.stream.get_mut().write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// Sends bytes and hangs up.
+    pub fn last(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.write(bytes);
+        false
+    }
+
+    fn note(&mut self) {
+        if let Some(log) = self.log.take() {
+            log.lock().expect("no panic").push(self.request.clone());
+        }
     }
 
     /// Reads the body and sends an answer with this one.
