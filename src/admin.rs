@@ -23,8 +23,8 @@ use tokio::net::TcpListener;
 
 use crate::accept::drain::Phase;
 use crate::config::cors::Origins;
-use crate::config::route::{Requirement, Route};
-use crate::config::surface::{Access, ChannelRefusal, OnFlagOff, Surface};
+use crate::config::route::{Access, Requirement, Route};
+use crate::config::surface::{ChannelRefusal, OnFlagOff, Surface};
 use crate::config::upstream::Address;
 use crate::config::{Config, Credential, KeysFrom, Live};
 use crate::snapshot::Shared;

@@ -14,15 +14,15 @@ use crate::accept::drain::Open;
 use crate::accept::peer::Peer;
 use crate::channel::{self, Handshake, Refused};
 use crate::config::Credential;
-use crate::config::route::ErrorForm;
-use crate::config::surface::{Access, ChannelRefusal};
+use crate::config::route::{Access, ErrorForm};
+use crate::config::surface::ChannelRefusal;
 use crate::decide::call::Call;
 use crate::decide::decide;
 use crate::decide::denial::Denial;
 use crate::decide::permit::{Ask, Permit};
 use crate::exchange::{Exchange, Told};
 use crate::forward::body::Body;
-use crate::forward::client::Client;
+use crate::forward::client::{Client, Target};
 use crate::forward::headers::Outbound;
 use crate::forward::wire::SWEEP;
 use crate::forward::{Answer, forward};
@@ -107,8 +107,6 @@ impl Gateway {
         let live = snapshot.live();
         let upstream = snapshot.upstreams.get(permit.surface.upstream).expect("a surface names an upstream");
         let outbound = Outbound {
-            upstream,
-            timeouts: &live.timeouts,
             peer: &from.peer.text,
             trusted: from.trusted,
             scheme: HeaderValue::from_static("http"),
@@ -116,8 +114,8 @@ impl Gateway {
             strip_credential: live.credential == Credential::Strip,
             identity: live.identity_headers.then(|| snapshot.policy.scopes()),
         };
-        let progress = &mut exchange.progress;
-        let answer = forward(&self.client, &permit, head, body, &outbound, progress).await;
+        let (target, progress) = (Target { upstream, timeouts: &live.timeouts }, &mut exchange.progress);
+        let answer = forward(&self.client, target, &permit, head, body, &outbound, progress).await;
         exchange.record.forwarded();
         answer.map_err(|fault| {
             upstream.meters.fault(fault.reason());

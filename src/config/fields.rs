@@ -244,3 +244,18 @@ pub fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Str
         None => "there are none".to_owned(),
     }
 }
+
+/// The place of a name in a list of names, or a problem.
+pub(super) fn place_of<'a>(
+    known: impl Iterator<Item = &'a str> + Clone,
+    word: &str,
+    what: &str,
+    place: Place,
+    report: &mut Report<'_>,
+) -> Option<usize> {
+    let found = known.clone().position(|name| name == word);
+    if found.is_none() {
+        report.error(place, format!("there is no {what} `{word}`"), did_you_mean(word, known));
+    }
+    found
+}

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::fields::{Fields, Report, did_you_mean};
+use super::fields::{Fields, Report};
 use super::keys::KeysFile;
 use super::node::{self, Node};
 use super::problem::Problems;
@@ -170,19 +170,4 @@ fn keys_from(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<KeysFr
     fields.done(report);
     let folder = path.parent().unwrap_or(Path::new(""));
     Some(KeysFrom::File(folder.join(file?)))
-}
-
-/// The place of a name in a list of names, or a problem.
-pub(super) fn place_of<'a>(
-    known: impl Iterator<Item = &'a str> + Clone,
-    word: &str,
-    what: &str,
-    place: super::problem::Place,
-    report: &mut Report<'_>,
-) -> Option<usize> {
-    let found = known.clone().position(|name| name == word);
-    if found.is_none() {
-        report.error(place, format!("there is no {what} `{word}`"), did_you_mean(word, known));
-    }
-    found
 }

@@ -3,7 +3,6 @@
 use super::fields::{Fields, Report, did_you_mean};
 use super::node::{Node, Value};
 use super::problem::Place;
-use super::surface::Access;
 use crate::identity::scope::{ScopeSet, Scopes};
 
 /// What the configuration says about a class of calls.
@@ -39,6 +38,15 @@ pub enum Segment {
     Literal(Box<str>),
     /// Any one segment that is not empty.
     Param,
+}
+
+/// Who may use a surface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody: the upstream has its own checks.
+    Open,
+    /// The holder of a key; its routes say which scopes.
+    Key,
 }
 
 /// What the caller must hold.

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 
 use super::Flag;
-use super::fields::{Fields, Report};
-use super::file::place_of;
+use super::fields::{Fields, Report, place_of};
 use super::node::Node;
 use super::problem::Place;
-use super::route::{Context, ERROR_FORMS, ErrorForm, Route};
+use super::route::{Access, Context, ERROR_FORMS, ErrorForm, Route};
 use super::upstream::Upstream;
 use crate::identity::scope::Scopes;
 
@@ -30,15 +29,6 @@ pub struct Surface {
     pub channel: Option<Channel>,
     /// Its routes, in the order of the file; never empty.
     pub routes: Vec<Route>,
-}
-
-/// Who may use a surface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Anybody: the upstream has its own checks.
-    Open,
-    /// The holder of a key; its routes say which scopes.
-    Key,
 }
 
 /// How a WebSocket surface treats its channels.

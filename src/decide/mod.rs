@@ -12,8 +12,7 @@ pub mod route;
 pub mod scope;
 
 use crate::config;
-use crate::config::route::{ErrorForm, Requirement};
-use crate::config::surface::Access;
+use crate::config::route::{Access, ErrorForm, Requirement};
 use crate::flags::Flags;
 use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;

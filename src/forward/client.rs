@@ -20,8 +20,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::body::{Progress, Upload};
 use super::fault::Fault;
+use super::upload::{Progress, Upload};
 use super::wire::{Wire, Wires};
 use crate::config;
 use crate::config::limits::Timeouts;
@@ -40,6 +40,15 @@ pub struct Upstream {
     id: u64,
     addresses: ArcSwap<Vec<SocketAddr>>,
     turn: AtomicUsize,
+}
+
+/// Where a request goes, and how long that may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The service.
+    pub upstream: &'a Arc<Upstream>,
+    /// How long it, and the client, may take.
+    pub timeouts: &'a Timeouts,
 }
 
 /// The connections of one worker.
@@ -116,11 +125,11 @@ impl Client {
     /// fresh one; one that was written only where that cannot do anything twice (RFC 9110, 9.2.2).
     pub async fn send(
         self: &Rc<Self>,
-        upstream: &Arc<Upstream>,
+        target: Target<'_>,
         mut request: Request<Upload>,
         progress: Option<&Rc<Progress>>,
-        timeouts: &Timeouts,
     ) -> Result<(Response<Incoming>, Lease), Fault> {
+        let Target { upstream, timeouts } = target;
         let mut kept = self.take(upstream, timeouts);
         loop {
             let used_before = kept.is_some();

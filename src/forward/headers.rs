@@ -3,16 +3,12 @@
 //! First everything is removed that belongs to one connection or that only we may say; what we say ourselves is
 //! added after that, so that nothing a client lists in `Connection` can take it away again.
 
-use std::sync::Arc;
-
 use http::HeaderMap;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, Entry, FORWARDED, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
-use super::client::Upstream;
-use crate::config::limits::Timeouts;
 use crate::decide::credential::X_API_KEY;
 use crate::decide::permit::{Ask, Permit};
 use crate::identity::scope::Scopes;
@@ -47,10 +43,6 @@ const HOP: [HeaderName; 9] = [
 /// What a request is sent with.
 #[derive(Debug)]
 pub struct Outbound<'a> {
-    /// Where it goes.
-    pub upstream: &'a Arc<Upstream>,
-    /// How long it may take.
-    pub timeouts: &'a Timeouts,
     /// The peer of the client's socket, as a header value.
     pub peer: &'a HeaderValue,
     /// The peer may say where a request really came from.

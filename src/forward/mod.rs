@@ -6,6 +6,7 @@ pub mod fault;
 pub mod frames;
 pub mod headers;
 pub mod tunnel;
+pub mod upload;
 pub mod wire;
 
 use std::rc::Rc;
@@ -21,10 +22,11 @@ use sha1::{Digest as _, Sha1};
 use crate::config;
 use crate::decide::permit::{Ask, Permit};
 
-use body::{Body, Progress, Upload};
-use client::{Client, Lease, Upstream};
+use body::Body;
+use client::{Client, Lease, Target, Upstream};
 use fault::Fault;
 use headers::Outbound;
+use upload::{Progress, Upload};
 
 /// An upstream's answer.
 #[derive(Debug)]
@@ -49,17 +51,18 @@ pub struct Switched {
 /// Sends an admitted request to the upstream of its surface.
 pub async fn forward(
     client: &Rc<Client>,
+    target: Target<'_>,
     permit: &Permit<'_>,
     head: &mut Parts,
     body: Incoming,
     outbound: &Outbound<'_>,
     progress: &mut Option<Rc<Progress>>,
 ) -> Result<Answer, Fault> {
-    let Outbound { upstream, timeouts, .. } = outbound;
+    let Target { upstream, timeouts } = target;
     host(&mut head.headers, &head.uri, upstream);
     origin_form(&mut head.uri);
     headers::request(&mut head.headers, permit, outbound);
-    let (upload, known) = Upload::new(body, **timeouts);
+    let (upload, known) = Upload::new(body, *timeouts);
     *progress = known;
     let switching = (permit.ask == Ask::Channel).then(|| {
         let accept = head.headers.get(SEC_WEBSOCKET_KEY).map(accept_of);
@@ -72,7 +75,7 @@ pub async fn forward(
     let informational = upstream.meters.informational.clone();
     hyper::ext::on_informational(&mut ours, move |_| informational.inc());
 
-    let (response, lease) = client.send(upstream, ours, progress.as_ref(), timeouts).await?;
+    let (response, lease) = client.send(target, ours, progress.as_ref()).await?;
     let (mut parts, incoming) = response.into_parts();
     // The version is of one connection; the client's own is another.
     parts.version = Version::HTTP_11;
@@ -81,12 +84,12 @@ pub async fn forward(
             return Err(Fault::Upgrade);
         }
         headers::response(&mut parts.headers, outbound.id);
-        let body = Body::stream(incoming, lease, **timeouts);
+        let body = Body::stream(incoming, lease, *timeouts);
         return Ok(Answer { response: Response::from_parts(parts, body), switched: None });
     };
     if parts.status != StatusCode::SWITCHING_PROTOCOLS {
         headers::response(&mut parts.headers, outbound.id);
-        let body = Body::stream(incoming, lease.for_one_request(), **timeouts);
+        let body = Body::stream(incoming, lease.for_one_request(), *timeouts);
         return Ok(Answer { response: Response::from_parts(parts, body), switched: None });
     }
     let (Some(client), Some(on_upgrade)) = (client, parts.extensions.remove::<OnUpgrade>()) else {

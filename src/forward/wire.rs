@@ -15,21 +15,22 @@ use crate::config::limits::Timeouts;
 /// How often deadlines are looked at, and so how late one may be noticed.
 pub const SWEEP: Duration = Duration::from_millis(50);
 
-/// What a connection's request waits for.
+/// Who is being waited for, and so whose fault a silence is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waiting {
-    /// The first byte of the answer, once the request is out.
+enum Waiting {
+    /// The upstream: the first byte of its answer.
     FirstByte,
-    /// The next piece of the answer.
+    /// The upstream: the next piece of its answer.
     Answer,
-    /// The next piece of the client's body.
+    /// The client: the next piece of its body.
     Client,
 }
 
-/// One connection to an upstream.
-#[derive(Debug)]
+/// One connection to an upstream. Its request may wait for both sides at once.
+#[derive(Debug, Default)]
 pub struct Wire {
-    waiting: Cell<Option<(Waiting, Instant)>>,
+    upstream: Cell<Option<(Waiting, Instant)>>,
+    client: Cell<Option<Instant>>,
     expired: Cell<Option<Waiting>>,
     answered: Cell<bool>,
     connection: OnceCell<AbortHandle>,
@@ -42,12 +43,7 @@ pub struct Wires(RefCell<Vec<Weak<Wire>>>);
 impl Wires {
     /// A wire for a connection that is about to be used.
     pub fn open(&self) -> Rc<Wire> {
-        let wire = Rc::new(Wire {
-            waiting: Cell::new(None),
-            expired: Cell::new(None),
-            answered: Cell::new(false),
-            connection: OnceCell::new(),
-        });
+        let wire = Rc::new(Wire::default());
         self.0.borrow_mut().push(Rc::downgrade(&wire));
         wire
     }
@@ -67,36 +63,35 @@ impl Wire {
     /// A request begins on this wire.
     pub fn begin(&self, timeouts: &Timeouts) {
         self.answered.set(false);
-        self.wait(Waiting::FirstByte, timeouts);
+        self.client.set(None);
+        self.upstream.set(Some((Waiting::FirstByte, Instant::now() + timeouts.first_byte)));
     }
 
     /// The head of the answer is there.
     pub fn answered(&self) {
         self.answered.set(true);
-        self.waiting.set(None);
+        self.upstream.set(None);
     }
 
-    /// The client's body went on: the upstream has the word, or the client has it.
+    /// The client's body went on, or is waited for. Before its answer begins, an upstream has the word only
+    /// while it is not the client who has it.
     pub fn upload(&self, waiting_for_client: bool, timeouts: &Timeouts) {
-        match (waiting_for_client, self.answered.get()) {
-            (true, _) => self.wait(Waiting::Client, timeouts),
-            (false, false) => self.wait(Waiting::FirstByte, timeouts),
-            (false, true) => self.rest(),
+        let now = Instant::now();
+        self.client.set(waiting_for_client.then(|| now + timeouts.idle));
+        if !self.answered.get() {
+            let first_byte = (Waiting::FirstByte, now + timeouts.first_byte);
+            self.upstream.set((!waiting_for_client).then_some(first_byte));
         }
     }
 
-    /// Waits from now on.
-    pub fn wait(&self, waiting: Waiting, timeouts: &Timeouts) {
-        let limit = match waiting {
-            Waiting::FirstByte => timeouts.first_byte,
-            Waiting::Answer | Waiting::Client => timeouts.idle,
-        };
-        self.waiting.set(Some((waiting, Instant::now() + limit)));
+    /// The next piece of the answer is waited for.
+    pub fn wait(&self, timeouts: &Timeouts) {
+        self.upstream.set(Some((Waiting::Answer, Instant::now() + timeouts.idle)));
     }
 
-    /// Nothing is waited for.
+    /// The upstream is not waited for.
     pub fn rest(&self) {
-        self.waiting.set(None);
+        self.upstream.set(None);
     }
 
     /// The wait that was too long, if one was.
@@ -110,15 +105,15 @@ impl Wire {
 
     /// False once there is nothing to look at any more.
     fn look(&self, now: Instant) -> bool {
-        match self.waiting.get() {
-            Some((waiting, deadline)) if deadline <= now => {
-                self.expired.set(Some(waiting));
-                if let Some(connection) = self.connection.get() {
-                    connection.abort();
-                }
-                false
+        let upstream = self.upstream.get();
+        let client = self.client.get().map(|deadline| (Waiting::Client, deadline));
+        let over = upstream.into_iter().chain(client).find(|(_, deadline)| *deadline <= now);
+        if let Some((waiting, _)) = over {
+            self.expired.set(Some(waiting));
+            if let Some(connection) = self.connection.get() {
+                connection.abort();
             }
-            _ => true,
         }
+        over.is_none()
     }
 }

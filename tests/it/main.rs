@@ -5,7 +5,9 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::too_many_lines,
+    clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
     clippy::float_cmp,
     clippy::wildcard_enum_match_arm,
     clippy::missing_panics_doc,
@@ -24,9 +26,11 @@ mod credentials;
 mod demo;
 mod drain;
 mod errors;
+mod fidelity;
 mod forwarded;
 mod forwarding;
 mod harness;
+mod hostile;
 mod http2;
 mod log;
 mod reload;

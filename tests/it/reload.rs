@@ -30,7 +30,7 @@ fn however_a_file_is_changed_the_next_request_of_an_open_connection_sees_it() {
     let ways: [Way; 4] = [
         ("renamed over", |scopegate, text| scopegate.replace("scopegate.yaml", text)),
         ("written in place", |scopegate, text| {
-            fs::write(scopegate.file("scopegate.yaml"), text).expect("a file")
+            fs::write(scopegate.file("scopegate.yaml"), text).expect("a file");
         }),
         ("removed and made anew", |scopegate, text| {
             fs::remove_file(scopegate.file("scopegate.yaml")).expect("a file");
