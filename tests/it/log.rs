@@ -185,6 +185,21 @@ fn eventually_dropped(scopegate: &mut Unread) -> usize {
 }
 
 #[test]
+fn a_log_that_nobody_reads_does_not_hold_up_the_end() {
+    let upstream = Upstream::start();
+    let mut scopegate = Unread::start(&Setup::new(&upstream));
+    let target = format!("/api/v1/apps/{}", "x".repeat(60_000));
+    let mut client = Client::connect(scopegate.address);
+    for _ in 0..20 {
+        assert_eq!(client.ask(request("GET", &target, &bearer(ALL), "")).status, 200);
+    }
+    let kill = Command::new("kill").args(["-TERM", &scopegate.child.id().to_string()]).status();
+    assert!(kill.expect("kill").success());
+    let ended = eventually("the end", || scopegate.child.try_wait().expect("a child"));
+    assert!(ended.success(), "{ended:?}");
+}
+
+#[test]
 fn a_log_whose_reader_has_gone_stops_nothing() {
     let upstream = Upstream::start();
     let mut scopegate = Unread::start(&Setup::new(&upstream));
