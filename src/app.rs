@@ -11,19 +11,18 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::net::lookup_host;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
+use tokio::time::{Instant, interval, sleep, timeout_at};
 
 use crate::accept;
 use crate::accept::drain::{Leave, Phase};
 use crate::admin;
 use crate::config::limits::Drain;
 use crate::config::upstream::Address;
-use crate::forward::client::Upstream;
+use crate::forward::resolve::look_up;
 use crate::gateway::Gateway;
 use crate::observe::lines::{self, Lines};
 use crate::observe::metrics::Metrics;
@@ -32,8 +31,6 @@ use crate::snapshot::{Current, Shared, Snapshot};
 
 /// How often a name is looked up that has no address yet.
 const RESOLVE_FIRST: Duration = Duration::from_secs(1);
-/// A resolver that does not answer by then has no answer: others wait for their turn.
-const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 /// What is left of the access log may take this long to be read when everything else has ended.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -214,27 +211,6 @@ async fn resolve(current: Arc<Current>) {
             if !upstream.is_resolved() || turn % Address::RESOLVE_EVERY_SECONDS == 0 {
                 look_up(upstream).await;
             }
-        }
-    }
-}
-
-async fn look_up(upstream: &Upstream) {
-    let Address::Name { host, port } = &upstream.config.address else { return };
-    let name = &upstream.config.name;
-    let found = timeout(RESOLVE_LIMIT, lookup_host((&**host, *port))).await;
-    match found {
-        Ok(Ok(addresses)) => {
-            let addresses: Vec<_> = addresses.collect();
-            let count = addresses.len();
-            if count > 0 && upstream.resolved(addresses) {
-                tracing::info!(upstream = %name, %host, addresses = count, "resolved");
-            }
-        }
-        Ok(Err(error)) => {
-            tracing::warn!(upstream = %name, %host, %error, "cannot be resolved; addresses that are known stay in use");
-        }
-        Err(_) => {
-            tracing::warn!(upstream = %name, %host, "the resolver does not answer; addresses that are known stay in use");
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::config::file::{self, Loaded};
 use crate::config::keys::KeysFile;
 use crate::config::problem::{Problems, Severity};
 use crate::config::{Config, KeysFrom};
+use crate::forward::resolve::look_up;
 use crate::observe::metrics::{Metrics, Reload};
 use crate::snapshot::{Current, Snapshot};
 
@@ -112,7 +113,7 @@ impl Reloader {
     /// Follows the files for as long as the process lives; `signal` (SIGHUP) asks for it too.
     pub async fn run(mut self, mut signal: impl AsyncFnMut()) {
         // What changed between the first reading and the watch.
-        self.look();
+        self.look().await;
         loop {
             tokio::select! {
                 changed = self.changes.recv() => if changed.is_none() { std::future::pending::<()>().await },
@@ -120,22 +121,42 @@ impl Reloader {
             }
             let began = Instant::now();
             while began.elapsed() < SETTLE_AT_MOST && timeout(SETTLE, self.changes.recv()).await.is_ok() {}
-            self.look();
+            self.look().await;
         }
     }
 
-    /// Reads both files again, and puts in force what is new and good of them.
-    fn look(&mut self) {
-        let config = self.look_at_config();
-        let keys = self.look_at_keys();
-        if config || keys {
-            let previous = self.current.load();
-            let snapshot =
-                Snapshot::build(self.files.config.clone(), &self.files.keys, Some(&previous), &self.metrics);
-            self.current.swap(snapshot);
-            self.in_force();
+    /// Reads both files again, and puts in force what is new and good of them. The keys first: a revocation does
+    /// not wait for what a new configuration has to look up.
+    async fn look(&mut self) {
+        if self.look_at_keys() {
+            let snapshot = self.build();
+            self.put_in_force(snapshot);
+        }
+        if self.look_at_config() {
+            self.look_at_keys();
+            let (snapshot, previous) = (self.build(), self.current.load());
+            // A request must not meet a name that has no address yet.
+            for upstream in snapshot.upstreams.iter().filter(|upstream| !upstream.is_resolved()) {
+                look_up(upstream).await;
+                if let Some(old) =
+                    previous.upstreams.iter().find(|old| old.config.name == upstream.config.name)
+                {
+                    upstream.inherit(old);
+                }
+            }
+            self.put_in_force(snapshot);
         }
         self.watch();
+    }
+
+    fn build(&self) -> Snapshot {
+        let previous = self.current.load();
+        Snapshot::build(self.files.config.clone(), &self.files.keys, Some(&previous), &self.metrics)
+    }
+
+    fn put_in_force(&self, snapshot: Snapshot) {
+        self.current.swap(snapshot);
+        self.in_force();
     }
 
     /// True where a new configuration is good.

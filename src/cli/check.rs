@@ -1,22 +1,30 @@
 //! `scopegate check`: what `serve` would say, before it matters.
 
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use super::PROBLEMS;
 use crate::config::problem::Problems;
+use crate::config::upstream::{Address, Upstream};
+use crate::config::{Config, limits::Timeouts};
 use crate::reload::Files;
 
 /// Prints every problem; ends with [`PROBLEMS`] where one is more than a warning.
-pub(super) fn run(config: &Path) -> ExitCode {
-    let (problems, files) = match Files::load(config) {
+pub(super) fn run(path: &Path, connect: bool) -> ExitCode {
+    let (problems, files) = match Files::load(path) {
         Ok(loaded) => (loaded.problems, Some(loaded.value)),
         Err(problems) => (problems, None),
     };
     eprint!("{problems}");
-    let (errors, warnings) = count(&problems);
+    let (mut errors, warnings) = count(&problems);
+    if let Some(files) = &files
+        && connect
+    {
+        errors += unreachable(files.config());
+    }
     if errors > 0 {
-        eprintln!("{}: {errors} to mend, {warnings} to look at", config.display());
+        eprintln!("{}: {errors} to mend, {warnings} to look at", path.display());
         return ExitCode::from(PROBLEMS);
     }
     if let Some(files) = files {
@@ -24,7 +32,7 @@ pub(super) fn run(config: &Path) -> ExitCode {
         let routes: usize = live.surfaces.iter().map(|surface| surface.routes.len()).sum();
         println!(
             "{}: good; {} surfaces, {routes} routes, {} teams, {} keys{}",
-            config.display(),
+            path.display(),
             live.surfaces.len(),
             files.keys().teams.len(),
             files.keys().keys.len(),
@@ -36,4 +44,29 @@ pub(super) fn run(config: &Path) -> ExitCode {
 
 fn count(problems: &Problems) -> (usize, usize) {
     (problems.errors(), problems.iter().count() - problems.errors())
+}
+
+/// Says which upstreams do not take a connection from here, and how many.
+fn unreachable(config: &Config) -> usize {
+    let timeouts = &config.live.timeouts;
+    let problems = config.live.upstreams.iter().filter_map(|upstream| reach(upstream, timeouts).err());
+    problems.inspect(|problem| eprintln!("{problem}")).count()
+}
+
+fn reach(upstream: &Upstream, timeouts: &Timeouts) -> Result<(), String> {
+    let addresses: Vec<SocketAddr> = match &upstream.address {
+        Address::Socket(address) => vec![*address],
+        Address::Name { host, port } => (&**host, *port)
+            .to_socket_addrs()
+            .map_err(|error| {
+                format!("upstream `{}`: error: `{host}` cannot be resolved: {error}\n  hint: `serve` would start, not be ready, and go on trying", upstream.name)
+            })?
+            .collect(),
+    };
+    for address in addresses {
+        TcpStream::connect_timeout(&address, timeouts.connect).map_err(|error| {
+            format!("upstream `{}`: error: {address} takes no connection: {error}\n  hint: is it running, and reachable from here?", upstream.name)
+        })?;
+    }
+    Ok(())
 }

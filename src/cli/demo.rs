@@ -25,7 +25,7 @@ struct DemoKeys {
 
 /// Starts the service, its webhooks and scopegate on free loopback ports, and says what to try.
 pub(super) fn run() -> anyhow::Result<ExitCode> {
-    events::init(Events::Text);
+    let _events = events::init(Events::Text);
     let stand_in = StandIn::start().context("the stand-in for TelAPI cannot start")?;
     let folder = tempfile::Builder::new().prefix("scopegate-demo-").tempdir()?.keep();
     let keys = DemoKeys::new()?;

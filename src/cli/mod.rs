@@ -37,6 +37,9 @@ enum Command {
         /// The configuration file.
         #[arg(value_name = "FILE")]
         config: PathBuf,
+        /// Resolve the names of upstreams too, and connect to each.
+        #[arg(long)]
+        connect: bool,
     },
     /// Make keys and their entries in a keys file.
     #[command(subcommand)]
@@ -50,7 +53,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Serve { config } => serve::run(&config),
-        Command::Check { config } => Ok(check::run(&config)),
+        Command::Check { config, connect } => Ok(check::run(&config, connect)),
         Command::Keys(command) => keys::run(command),
         Command::Demo => demo::run(),
     };

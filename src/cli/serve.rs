@@ -19,7 +19,7 @@ pub(super) fn run(config: &Path) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(PROBLEMS));
         }
     };
-    events::init(loaded.value.config().fixed.log.events);
+    let _events = events::init(loaded.value.config().fixed.log.events);
     crate::reload::report(&loaded.problems);
     App::bind(loaded.value)?.run(async {
         // Without the signals there would be no end but a kill; that is worth an end right now.

@@ -27,7 +27,8 @@ pub struct Call<'a> {
 impl<'a> Call<'a> {
     /// Reads the head of a request, whose target and Host must name one thing (RFC 9112, 3.2).
     pub fn read(head: &'a Parts, now: SystemTime) -> Result<Self, Denial> {
-        if head.method == Method::CONNECT || !head.uri.path().starts_with('/') {
+        let scheme = head.uri.scheme_str().is_none_or(|scheme| ["http", "https"].contains(&scheme));
+        if head.method == Method::CONNECT || !scheme || !head.uri.path().starts_with('/') {
             return Err(Denial::TargetInvalid);
         }
         host(head)?;
@@ -116,6 +117,7 @@ mod tests {
         check("GET", "http://A.example/a", v11, &["a.example"], Ok(()));
         check("GET", "http://b.example/a", v11, &["a.example"], Err(Denial::TargetInvalid));
         check("GET", "http://a.example/a", v2, &[], Ok(()));
+        check("GET", "ftp://a.example/a", v11, &["a.example"], Err(Denial::TargetInvalid));
         check("OPTIONS", "*", v11, &["a"], Err(Denial::TargetInvalid));
         check("CONNECT", "a.example:443", v11, &["a.example:443"], Err(Denial::TargetInvalid));
     }

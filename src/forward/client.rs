@@ -106,6 +106,13 @@ impl Upstream {
         !self.addresses.load().is_empty()
     }
 
+    /// Takes over what another has, where it has nothing itself: its name could not be resolved.
+    pub fn inherit(&self, other: &Self) {
+        if !self.is_resolved() {
+            self.addresses.store(other.addresses.load_full());
+        }
+    }
+
     /// Takes the addresses that its name has now; true where that is news.
     pub fn resolved(&self, mut addresses: Vec<SocketAddr>) -> bool {
         addresses.sort_unstable();

@@ -5,6 +5,7 @@ pub mod client;
 pub mod fault;
 pub mod frames;
 pub mod headers;
+pub mod resolve;
 pub mod tunnel;
 pub mod upload;
 pub mod wire;

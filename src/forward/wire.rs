@@ -26,11 +26,10 @@ enum Waiting {
     Client,
 }
 
-/// One connection to an upstream. Its request may wait for both sides at once.
+/// One connection to an upstream.
 #[derive(Debug, Default)]
 pub struct Wire {
-    upstream: Cell<Option<(Waiting, Instant)>>,
-    client: Cell<Option<Instant>>,
+    waiting: Cell<Option<(Waiting, Instant)>>,
     expired: Cell<Option<Waiting>>,
     answered: Cell<bool>,
     connection: OnceCell<AbortHandle>,
@@ -63,35 +62,37 @@ impl Wire {
     /// A request begins on this wire.
     pub fn begin(&self, timeouts: &Timeouts) {
         self.answered.set(false);
-        self.client.set(None);
-        self.upstream.set(Some((Waiting::FirstByte, Instant::now() + timeouts.first_byte)));
+        self.waiting.set(Some((Waiting::FirstByte, Instant::now() + timeouts.first_byte)));
     }
 
     /// The head of the answer is there.
     pub fn answered(&self) {
         self.answered.set(true);
-        self.upstream.set(None);
+        self.waiting.set(None);
     }
 
-    /// The client's body went on, or is waited for. Before its answer begins, an upstream has the word only
-    /// while it is not the client who has it.
+    /// The client's body went on, or is waited for. Before the answer begins, one side has the word at a time;
+    /// after that, an open upload may rest for as long as the answer goes on, as streams both ways do.
     pub fn upload(&self, waiting_for_client: bool, timeouts: &Timeouts) {
-        let now = Instant::now();
-        self.client.set(waiting_for_client.then(|| now + timeouts.idle));
-        if !self.answered.get() {
-            let first_byte = (Waiting::FirstByte, now + timeouts.first_byte);
-            self.upstream.set((!waiting_for_client).then_some(first_byte));
+        if self.answered.get() {
+            return;
         }
+        let now = Instant::now();
+        self.waiting.set(Some(if waiting_for_client {
+            (Waiting::Client, now + timeouts.idle)
+        } else {
+            (Waiting::FirstByte, now + timeouts.first_byte)
+        }));
     }
 
     /// The next piece of the answer is waited for.
     pub fn wait(&self, timeouts: &Timeouts) {
-        self.upstream.set(Some((Waiting::Answer, Instant::now() + timeouts.idle)));
+        self.waiting.set(Some((Waiting::Answer, Instant::now() + timeouts.idle)));
     }
 
-    /// The upstream is not waited for.
+    /// Nobody is waited for.
     pub fn rest(&self) {
-        self.upstream.set(None);
+        self.waiting.set(None);
     }
 
     /// The wait that was too long, if one was.
@@ -105,9 +106,7 @@ impl Wire {
 
     /// False once there is nothing to look at any more.
     fn look(&self, now: Instant) -> bool {
-        let upstream = self.upstream.get();
-        let client = self.client.get().map(|deadline| (Waiting::Client, deadline));
-        let over = upstream.into_iter().chain(client).find(|(_, deadline)| *deadline <= now);
+        let over = self.waiting.get().filter(|(_, deadline)| *deadline <= now);
         if let Some((waiting, _)) = over {
             self.expired.set(Some(waiting));
             if let Some(connection) = self.connection.get() {

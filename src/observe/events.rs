@@ -1,14 +1,33 @@
 //! Everything that is not a request: start, reload, faults of the surroundings. On standard error.
+//!
+//! A reader that does not keep up costs events, counted, and never the thread that has something to say.
 
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 
 use crate::config::listen::Events;
 
-/// Sets the process' form of events; a second call changes nothing, since tests start many programs.
-pub fn init(form: Events) {
-    let events = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO);
+static LOST: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Sets the process' form of events. What is returned has the last of them written when it is dropped.
+pub fn init(form: Events) -> WorkerGuard {
+    let (writer, guard) =
+        NonBlockingBuilder::default().lossy(true).thread_name("events").finish(std::io::stderr());
+    let _ = LOST.set(writer.error_counter());
+    let events =
+        tracing_subscriber::fmt().with_writer(writer).with_max_level(tracing::Level::INFO).with_target(false);
+    // A second call changes nothing: the first program of a process has the word.
     let _ = match form {
-        Events::Json => events.json().flatten_event(true).with_target(false).try_init(),
-        Events::Text => events.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
+        Events::Json => events.json().flatten_event(true).try_init(),
+        Events::Text => events.with_ansi(std::io::stderr().is_terminal()).try_init(),
     };
+    guard
+}
+
+/// Events that nobody read in time.
+#[must_use]
+pub fn lost() -> u64 {
+    LOST.get().map_or(0, |lost| lost.dropped_lines() as u64)
 }

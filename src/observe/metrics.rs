@@ -48,6 +48,7 @@ pub struct Metrics {
     pub tunnels_opened: IntCounter,
     /// Access log lines that nobody read in time.
     pub lines_dropped: IntCounter,
+    events_dropped: IntCounter,
     /// Requests of untrusted peers that said what scheme they came by.
     pub untrusted_forwarded: IntCounter,
     reloads: IntCounterVec,
@@ -123,6 +124,7 @@ impl Metrics {
             tunnels: gauge(r, "scopegate_tunnels", "WebSocket tunnels that are open."),
             tunnels_opened: counter(r, "scopegate_tunnels_opened_total", "WebSocket tunnels that were opened."),
             lines_dropped: counter(r, "scopegate_access_log_dropped_total", "Access log lines that nobody read in time."),
+            events_dropped: counter(r, "scopegate_events_dropped_total", "Events that nobody read in time."),
             untrusted_forwarded: counter(r, "scopegate_untrusted_forwarded_total", "Requests with X-Forwarded-Proto from a peer outside trusted_proxies."),
             reloads: counters(r, "scopegate_reloads_total", "Changes of the configuration or the keys file.", &["file", "result"]),
             config_info: gauges(r, "scopegate_config_info", "1 for the configuration in force.", &["hash"]),
@@ -147,6 +149,7 @@ impl Metrics {
     /// The text that Prometheus scrapes.
     #[must_use]
     pub fn text(&self) -> Vec<u8> {
+        self.events_dropped.inc_by(super::events::lost().saturating_sub(self.events_dropped.get()));
         let mut text = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)
