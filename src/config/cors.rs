@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::fields::{Fields, Report};
-use super::node::Node;
+use super::node::{Node, Value};
+
+/// What a header name may hold besides letters and digits.
+const TOKEN: &[u8] = b"!#$%&'*+-.^_`|~";
 
 /// Answers preflights of keyed surfaces, and lets pages read refusals.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +48,11 @@ impl Cors {
         let origins = origins.and_then(|node| Origins::read(node, report));
         let headers = fields.take("headers").map_or(Some(Self::HEADERS.map(Box::from).to_vec()), |node| {
             let words = node.words("`headers`", report)?;
+            for (place, word) in &words {
+                if !word.bytes().all(|byte| byte.is_ascii_alphanumeric() || TOKEN.contains(&byte)) {
+                    report.error(*place, format!("`{word}` is no header name"), "write it as x-api-key");
+                }
+            }
             Some(words.into_iter().map(|(_, word)| word.to_ascii_lowercase().into()).collect())
         });
         let max_age =
@@ -63,10 +71,19 @@ impl Cors {
 
 impl Origins {
     fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
-        if node.value == super::node::Value::Text("*".to_owned()) {
+        let any = |node: &Node| node.value == Value::Text("*".to_owned());
+        if any(node) || matches!(&node.value, Value::List(items) if items.len() == 1 && items.iter().all(any))
+        {
             return Some(Self::Any);
         }
         let words = node.words("`origins`", report)?;
+        if words.is_empty() {
+            report.error(
+                node.place,
+                "`origins` is empty",
+                "list the origins, or leave out `cors`: preflights go to the upstream then",
+            );
+        }
         for (place, word) in &words {
             let behind = word.strip_prefix("https://").or_else(|| word.strip_prefix("http://"));
             let good =

@@ -1,13 +1,20 @@
 //! Reads the entries of a mapping, one by one, and finds everything that is wrong with them.
 
 use std::path::Path;
-use std::time::Duration;
 
-use super::node::{Name, Node, Value};
+use super::node::{Name, Node};
 use super::problem::{Place, Problem, Problems, Severity};
 
 /// How alike two names must be for one to be meant by the other.
 const ALIKE: f64 = 0.8;
+/// How many letters a name may be off and still be shown where names may be secrets.
+const SLIPS: usize = 2;
+/// Why a name is not in the message.
+const HIDDEN: &str = " (not shown: it may be an API key)";
+/// So many names are compared with a wrong one: thousands of bad rows beside thousands of teams must not take minutes.
+const COMPARED: usize = 500;
+/// So many known names help; a list of thousands hides the message.
+const LISTED: usize = 12;
 
 /// Collects what is wrong with one file.
 #[derive(Debug)]
@@ -79,6 +86,11 @@ impl<'n> Fields<'n> {
     /// An entry that may be missing.
     pub fn take(&mut self, name: &'static str) -> Option<&'n Node> {
         self.known.push(name);
+        self.take_stray(name)
+    }
+
+    /// An entry that must not be there, and is not offered to who misspelt another.
+    pub fn take_stray(&mut self, name: &str) -> Option<&'n Node> {
         let place = self.entries.iter().position(|(known, _)| known.text == name)?;
         Some(&self.entries.remove(place).1)
     }
@@ -120,111 +132,16 @@ impl<'n> Fields<'n> {
             report.error(name.place, format!("unknown key `{}` in {}", name.text, self.what), hint);
         }
     }
-}
 
-impl Node {
-    /// A mapping's entries.
-    pub fn mapping(&self, what: &str, report: &mut Report<'_>) -> Option<&[(Name, Self)]> {
-        if let Value::Mapping(entries) = &self.value {
-            Some(entries)
-        } else {
-            self.not(what, "a mapping", report)
+    /// The same in a file of API keys, where a strange name may be one: only a slip of the pen is shown.
+    pub fn done_among_secrets(self, report: &mut Report<'_>) {
+        for (name, _) in self.entries {
+            let slip = self.known.iter().any(|known| strsim::levenshtein(known, &name.text) <= SLIPS);
+            let (shown, hidden) =
+                if slip { (format!(" `{}`", name.text), "") } else { (String::new(), HIDDEN) };
+            let hint = did_you_mean(if slip { &name.text } else { "" }, self.known.iter().copied());
+            report.error(name.place, format!("unknown field{shown} in {}{hidden}", self.what), hint);
         }
-    }
-
-    /// A list's items.
-    pub fn list(&self, what: &str, report: &mut Report<'_>) -> Option<&[Self]> {
-        if let Value::List(items) = &self.value { Some(items) } else { self.not(what, "a list", report) }
-    }
-
-    /// A word or sentence.
-    pub fn text(&self, what: &str, report: &mut Report<'_>) -> Option<&str> {
-        if let Value::Text(text) = &self.value { Some(text) } else { self.not(what, "text", report) }
-    }
-
-    /// `true` or `false`.
-    pub fn bool(&self, what: &str, report: &mut Report<'_>) -> Option<bool> {
-        if let Value::Bool(value) = self.value {
-            Some(value)
-        } else {
-            self.not(what, "true or false", report)
-        }
-    }
-
-    /// A whole number between two others.
-    pub fn whole(&self, what: &str, least: i128, most: i128, report: &mut Report<'_>) -> Option<i128> {
-        if let Value::Whole(value) = self.value
-            && (least..=most).contains(&value)
-        {
-            return Some(value);
-        }
-        self.not(what, &format!("a whole number from {least} to {most}"), report)
-    }
-
-    /// A duration such as `5s` or `500ms`.
-    pub fn duration(&self, what: &str, report: &mut Report<'_>) -> Option<Duration> {
-        if let Value::Text(text) = &self.value
-            && let Ok(duration) = humantime::parse_duration(text)
-        {
-            return Some(duration);
-        }
-        self.not(what, "a duration with its unit, such as 5s, 500ms or 2m", report)
-    }
-
-    /// One of these words.
-    pub fn one_of<T: Copy>(&self, what: &str, words: &[(&str, T)], report: &mut Report<'_>) -> Option<T> {
-        let names: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
-        let text = match &self.value {
-            Value::Text(text) => text.as_str(),
-            Value::Bool(true) => "true",
-            Value::Nothing
-            | Value::Bool(false)
-            | Value::Whole(_)
-            | Value::Fraction(_)
-            | Value::List(_)
-            | Value::Mapping(_) => "",
-        };
-        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
-        found.or_else(|| self.not(what, &names.join(" or "), report))
-    }
-
-    /// Texts that are not empty, none twice.
-    pub fn words(&self, what: &str, report: &mut Report<'_>) -> Option<Vec<(Place, &str)>> {
-        let mut words: Vec<(Place, &str)> = Vec::new();
-        for item in self.list(what, report)? {
-            let Some(word) = item.text(&format!("an item of {what}"), report) else { continue };
-            if word.is_empty() {
-                report.error(
-                    item.place,
-                    format!("an item of {what} is empty"),
-                    "write a name, or remove the item",
-                );
-            } else if words.iter().any(|(_, known)| *known == word) {
-                report.error(item.place, format!("`{word}` stands twice in {what}"), "remove one of them");
-            } else {
-                words.push((item.place, word));
-            }
-        }
-        Some(words)
-    }
-
-    /// It is something else than it must be. What it is is not shown: it may hold a secret.
-    fn not<T>(&self, what: &str, wanted: &str, report: &mut Report<'_>) -> Option<T> {
-        let is = match self.value {
-            Value::Nothing => "nothing",
-            Value::Bool(_) => "true or false",
-            Value::Whole(_) | Value::Fraction(_) => "a number",
-            Value::Text(_) => "text",
-            Value::List(_) => "a list",
-            Value::Mapping(_) => "a mapping",
-        };
-        let message = if matches!(self.value, Value::Text(_) | Value::Whole(_) | Value::Bool(_)) {
-            format!("{what} must be {wanted}")
-        } else {
-            format!("{what} must be {wanted}, not {is}")
-        };
-        report.error(self.place, message, "");
-        None
     }
 }
 
@@ -233,29 +150,33 @@ pub fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Str
     let known: Vec<_> = known.collect();
     let best = known
         .iter()
+        .take(COMPARED)
         .map(|word| (strsim::jaro_winkler(&word.to_lowercase(), &name.to_lowercase()), word))
         .max_by(|a, b| a.0.total_cmp(&b.0));
     match best {
         Some((alike, word)) if alike >= ALIKE => format!("did you mean `{word}`?"),
-        Some(_) => format!(
-            "there are {}",
-            known.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
-        ),
+        Some(_) => {
+            let listed: Vec<_> = known.iter().take(LISTED).map(|word| format!("`{word}`")).collect();
+            let more = known.len() - listed.len();
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            format!("there {} {}{more}", if known.len() == 1 { "is" } else { "are" }, listed.join(", "))
+        }
         None => "there are none".to_owned(),
     }
 }
 
-/// The place of a name in a list of names, or a problem.
-pub(super) fn place_of<'a>(
-    known: impl Iterator<Item = &'a str> + Clone,
+/// The place of a name among the entries of a section, or a problem. A section that could not be read is one already.
+pub(super) fn place_of(
+    known: Option<&[(Name, Node)]>,
     word: &str,
     what: &str,
     place: Place,
     report: &mut Report<'_>,
 ) -> Option<usize> {
-    let found = known.clone().position(|name| name == word);
+    let names = known?.iter().map(|(name, _)| name.text.as_str());
+    let found = names.clone().position(|name| name == word);
     if found.is_none() {
-        report.error(place, format!("there is no {what} `{word}`"), did_you_mean(word, known));
+        report.error(place, format!("there is no {what} `{word}`"), did_you_mean(word, names));
     }
     found
 }

@@ -1,5 +1,6 @@
 //! From the text of a file to what it means.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -24,7 +25,11 @@ pub struct Loaded<T> {
 /// The text of a file.
 pub fn read(path: &Path) -> Result<String, Problems> {
     std::fs::read_to_string(path).map_err(|error| {
-        let hint = "give the path of a file that this user may read";
+        let hint = if error.kind() == ErrorKind::InvalidData {
+            "write it as UTF-8 text: this is another encoding, or no text at all"
+        } else {
+            "give the path of a file that this user may read"
+        };
         Problems::of_file(path, format!("cannot be read: {error}"), Some(hint))
     })
 }
@@ -77,9 +82,10 @@ fn fixed(top: &mut Fields<'_>, report: &mut Report<'_>) -> Option<Fixed> {
 fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Live> {
     let trusted_proxies = top.or("trusted_proxies", Vec::new(), report, networks);
     let hint = "where requests go: `upstreams: { telapi: { address: 127.0.0.1:3001 } }`";
-    let upstreams = top.need("upstreams", hint, report);
-    let upstreams = upstreams.and_then(|node| upstream::Upstream::read(node, report)).unwrap_or_default();
-    let flags = top.or("flags", Vec::new(), report, flags).unwrap_or_default();
+    let upstream_node = top.need("upstreams", hint, report);
+    let upstreams = upstream_node.and_then(|node| upstream::Upstream::read(node, report));
+    let flag_node = top.take("flags");
+    let flags = flag_node.map_or(Some(Vec::new()), |node| flags(node, report));
     let scopes = top.or("scopes", Scopes::default(), report, scopes);
     let keys = top.need("keys", "where teams and digests are: `keys: { file: keys.yaml }`", report);
     let keys = keys.and_then(|node| keys_from(node, path, report));
@@ -95,7 +101,11 @@ fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Li
     let timeouts = top.or("timeouts", limits::Timeouts::default(), report, limits::Timeouts::read);
     let drain = top.or("drain", limits::Drain::default(), report, limits::Drain::read);
     let surfaces = top.need("surfaces", "the parts of the service, each with its routes", report);
-    let named = Named { upstreams: &upstreams, flags: &flags, scopes: scopes.as_ref() };
+    let named = Named {
+        upstreams: upstream_node.and_then(Node::entries),
+        flags: flag_node.map_or(Some(&[]), Node::entries),
+        scopes: scopes.as_ref(),
+    };
     let surfaces = surfaces.and_then(|node| surface::Surface::read_all(node, &named, report));
     Some(Live {
         trusted_proxies: trusted_proxies?,
@@ -107,8 +117,8 @@ fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Li
         timeouts: timeouts?,
         drain: drain?,
         surfaces: surfaces?,
-        upstreams,
-        flags,
+        upstreams: upstreams?,
+        flags: flags?,
         scopes: scopes?,
     })
 }
@@ -133,8 +143,9 @@ fn networks(node: &Node, report: &mut Report<'_>) -> Option<Vec<IpNet>> {
 fn flags(node: &Node, report: &mut Report<'_>) -> Option<Vec<Flag>> {
     let entries = node.mapping("`flags`", report)?;
     let flags = entries.iter().filter_map(|(name, value)| {
+        let known = name.word("the name of a flag", report);
         let on = value.bool(&format!("flag `{}`", name.text), report)?;
-        Some(Flag { name: name.text.as_str().into(), on })
+        Some(Flag { name: known?.into(), on })
     });
     Some(flags.collect())
 }
@@ -170,4 +181,137 @@ fn keys_from(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<KeysFr
     fields.done(report);
     let folder = path.parent().unwrap_or(Path::new(""));
     Some(KeysFrom::File(folder.join(file?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::problem::Severity;
+    use super::*;
+
+    const LEAST: &str = "{ listen: [{ address: '[::1]:8080' }], upstreams: { a: { address: b:1 } }, \
+        keys: { file: keys.yaml }, surfaces: { s: { access: open, routes: [GET /] } } }";
+
+    #[test]
+    fn what_is_not_written_has_its_default() {
+        let Config { fixed, live } = parse(Path::new("etc/f.yaml"), LEAST).expect("the least").value;
+        let default = (listen::Admin::default(), None, listen::Log::default());
+        assert_eq!((fixed.admin, fixed.workers, fixed.log), default);
+        assert_eq!(
+            live.keys,
+            KeysFrom::File("etc/keys.yaml".into()),
+            "relative to the configuration's folder"
+        );
+        assert_eq!(
+            (live.credential, live.identity_headers, live.unmatched),
+            (Credential::Forward, false, 404)
+        );
+        assert_eq!((live.timeouts, live.drain), (limits::Timeouts::default(), limits::Drain::default()));
+        assert_eq!((live.cors, live.trusted_proxies, live.flags), (None, Vec::new(), Vec::new()));
+        let surface = live.surfaces.first().expect("one");
+        assert_eq!((surface.upstream, surface.private, surface.encoded_slash), (0, false, false));
+    }
+
+    /// A row with an error opens nothing, and the count says so.
+    fn check(rows: &str, kept: &[&str], refused: usize) {
+        let text = format!("teams: {{ t: {{ scopes: [S] }}, bad: {{}} }}\nkeys: [{rows}]");
+        let scopes = Scopes::new(vec!["S".into()]);
+        let KeysFile { teams, keys, refused: count } =
+            parse_keys(Path::new("f"), &text, &scopes).expect(rows).value;
+        let ids: Vec<_> = keys.iter().map(|key| &*key.id).collect();
+        // The team that is bad is refused too.
+        assert_eq!((teams.len(), ids.as_slice(), count), (1, kept, refused + 1), "{rows}");
+    }
+
+    fn row(id: &str, digest: char, more: &str) -> String {
+        let digest = digest.to_string().repeat(64);
+        format!("{{ id: {id}, digest: 'sha256:{digest}', team: t, scopes: [S]{more} }}")
+    }
+
+    #[test]
+    fn one_bad_row_takes_only_itself_and_its_twins() {
+        let good = row("a", 'a', "");
+        check(&good, &["a"], 0);
+        for more in [", key: k", ", disabled: no", ", expires: soon", ", note: x", ", name: 5"] {
+            check(&format!("{good}, {}", row("b", 'b', more)), &["a"], 1);
+            check(&format!("{good}, {}", row("b", 'a', more)), &[], 2);
+            check(&format!("{}, {good}", row("a", 'b', more)), &[], 2);
+        }
+        check(&format!("{good}, {}", row("b", 'b', "").replace("team: t", "team: bad")), &["a"], 1);
+        check(&format!("{good}, {}", row("b", 'b', "").replace("[S]", "[S, S]")), &["a"], 1);
+        check(&format!("{good}, {}", row("b", 'b', "").replace("[S]", "[NEW]")), &["a", "b"], 0);
+        check(&format!("{good}, {good}, {good}"), &[], 3);
+    }
+
+    /// Texts that are nearly a configuration: its words in an order that nobody would write.
+    fn nearly() -> impl Strategy<Value = String> {
+        let word = prop::sample::select(vec![
+            "listen",
+            "address",
+            "upstreams",
+            "flags",
+            "scopes",
+            "keys",
+            "file",
+            "cors",
+            "origins",
+            "timeouts",
+            "tunnel",
+            "drain",
+            "surfaces",
+            "access",
+            "open",
+            "key",
+            "routes",
+            "upgrade",
+            "websocket",
+            "refusal",
+            "code",
+            "teams",
+            "id",
+            "team",
+            "digest",
+            "sha256:",
+            "expires",
+            "2026-11-24",
+            "GET /a/{b}/**",
+            "'*'",
+            "127.0.0.1:1",
+            "true",
+            "~",
+            "5",
+            "4003",
+            "5s",
+            ": ",
+            ", ",
+            "{",
+            "}",
+            "[",
+            "]",
+            "- ",
+            "\n",
+            "\n  ",
+            "\n    ",
+        ]);
+        prop::collection::vec(word, 0..60).prop_map(|words| words.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in nearly()) {
+            let parsed = parse(Path::new("f"), &text);
+            prop_assert!(parsed.map_or_else(|problems| problems.errors() > 0, |read| read.problems.errors() == 0));
+            let _ = parse_keys(Path::new("f"), &text, &Scopes::default());
+        }
+
+        /// One section of a good file is replaced by something: it is taken, or refused with an error.
+        #[test]
+        fn no_value_panics(value in nearly(), section in 0..4_usize) {
+            let name = ["listen", "upstreams", "keys", "surfaces"].into_iter().nth(section).unwrap_or_default();
+            let text = LEAST.replacen(name, &format!("{name}: {{ {value} }}, was"), 1);
+            let refused = parse(Path::new("f"), &text).expect_err("`was` is unknown");
+            prop_assert!(refused.iter().any(|problem| problem.severity == Severity::Error));
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The keys file: teams, and per key a digest and what it may do.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
 use super::fields::{Fields, Report, did_you_mean};
@@ -59,73 +59,123 @@ pub struct Key {
 /// How an entry is made that is none: the answer to every plain key.
 const MAKE_A_DIGEST: &str = "no key belongs in this file: `scopegate keys add --stdin` reads one and writes its entry; treat this one as leaked";
 
+/// What is known of a row, good or bad.
+struct Row<'n> {
+    place: Place,
+    id: Option<&'n str>,
+    digest: Option<Digest>,
+    /// Where nothing is wrong with it.
+    key: Option<Key>,
+}
+
+/// Every team that was written: its place in [`KeysFile::teams`], or nothing where its own row is refused.
+type Teams<'n> = BTreeMap<&'n str, Option<usize>>;
+
 impl KeysFile {
     pub(super) fn read(node: &Node, scopes: &Scopes, report: &mut Report<'_>) -> Option<Self> {
         let mut fields = Fields::of(node, "the keys file", report)?;
         let teams = fields.need("teams", "write `teams: { acme: { scopes: [...] } }`", report);
         let keys = fields.take("keys");
-        fields.done(report);
+        // With `kyes:` for `keys:` the file would hold no key at all: that is no bad row, but another file.
+        let before = report.errors();
+        fields.done_among_secrets(report);
+        let outline = report.errors() == before;
         let teams = teams?.mapping("`teams`", report)?;
-        let mut file = Self::default();
-        for (name, value) in teams {
-            match Team::read(name, value, scopes, report) {
-                Some(team) => file.teams.push(team),
-                None => file.refused += 1,
-            }
-        }
         let rows = match keys {
             None => &[][..],
             Some(Node { value: Value::Nothing, .. }) => &[],
             Some(node) => node.list("`keys`", report)?,
         };
-        let read: Vec<(Place, Key)> =
-            rows.iter().filter_map(|row| Some((row.place, file.key(row, scopes, report)?))).collect();
-        file.refused += rows.len() - read.len();
-        file.keep_the_distinct(read, report);
-        Some(file)
+        let (mut file, mut places) = (Self::default(), Teams::new());
+        for (name, value) in teams {
+            let team = Team::read(name, value, scopes, report);
+            places.insert(&name.text, team.is_some().then_some(file.teams.len()));
+            file.refused += usize::from(team.is_none());
+            file.teams.extend(team);
+        }
+        let rows = rows.iter().map(|row| Row::read(row, &places, scopes, report)).collect();
+        file.keep_the_distinct(rows, report);
+        outline.then_some(file)
     }
 
-    fn key(&self, node: &Node, scopes: &Scopes, report: &mut Report<'_>) -> Option<Key> {
+    /// Of two rows with one digest or id, nobody knows which was meant: neither is kept. A row that is refused for
+    /// something else counts too: it may be the one that was to end the other.
+    fn keep_the_distinct(&mut self, rows: Vec<Row<'_>>, report: &mut Report<'_>) {
+        // The first and the last place of each.
+        let (mut ids, mut digests) = (HashMap::new(), HashMap::new());
+        for Row { place, id, digest, .. } in &rows {
+            id.map(|id| ids.entry(id).or_insert((*place, *place)).1 = *place);
+            digest.map(|digest| digests.entry(digest).or_insert((*place, *place)).1 = *place);
+        }
+        let other = |place, (first, last)| match (place == first, first == last) {
+            (_, true) => None,
+            (true, false) => Some(last),
+            (false, false) => Some(first),
+        };
+        for Row { place, id, digest, key } in rows {
+            let twin = |places: Option<&(Place, Place)>| other(place, *places?);
+            let id_twin = id.and_then(|id| twin(ids.get(id)));
+            let digest_twin = digest.and_then(|digest| twin(digests.get(&digest)));
+            let name = id.map_or_else(String::new, |id| format!(" `{id}`"));
+            if let Some(Place { line, .. }) = id_twin {
+                let hint = "neither row opens anything: give each an id of its own";
+                report.error(place, format!("key{name} stands in line {line} too"), hint);
+            } else if let Some(Place { line, .. }) = digest_twin {
+                let hint = "neither row opens anything: keep one of them";
+                report.error(place, format!("the digest of key{name} stands in line {line} too"), hint);
+            } else if let Some(key) = key {
+                self.keys.push(key);
+                continue;
+            }
+            self.refused += 1;
+        }
+    }
+}
+
+impl<'n> Row<'n> {
+    fn read(node: &'n Node, teams: &Teams<'_>, scopes: &Scopes, report: &mut Report<'_>) -> Self {
+        let before = report.errors();
+        let mut row = Self { place: node.place, id: None, digest: None, key: None };
+        let key = row.fill(node, teams, scopes, report);
+        row.key = key.filter(|_| report.errors() == before);
+        row
+    }
+
+    fn fill(
+        &mut self,
+        node: &'n Node,
+        teams: &Teams<'_>,
+        scopes: &Scopes,
+        report: &mut Report<'_>,
+    ) -> Option<Key> {
         let mut fields = Fields::of(node, "a key", report)?;
-        let id = fields
-            .need("id", "what logs name it by: `id: acme-web`", report)
-            .and_then(|node| node.text("`id`", report));
-        if let Some(id) = id {
+        let id = fields.need("id", "what logs name it by: `id: acme-web`", report);
+        self.id = id.and_then(|node| node.word("`id`", report));
+        if let Some(id) = self.id {
             fields.what = format!("key `{id}`");
         }
-        if let Some(plain) = fields.take("key") {
+        if let Some(plain) = fields.take_stray("key") {
             report.error(plain.place, format!("{} holds a plain key", fields.what), MAKE_A_DIGEST);
         }
+        let digest = fields.need("digest", "`scopegate keys add --stdin` makes one", report);
+        self.digest = digest.and_then(|node| read_digest(node, report));
         let team = fields.need("team", "the team whose ceiling it has: `team: acme`", report);
-        let team = team.and_then(|node| {
-            let name = node.text("`team`", report)?;
-            let place = self.teams.iter().position(|team| *team.name == *name);
-            if place.is_none() {
-                let hint = did_you_mean(name, self.teams.iter().map(|team| &*team.name));
-                report.error(node.place, format!("there is no team `{name}` that can be used"), hint);
-            }
-            place
-        });
-        let digest = fields
-            .need("digest", "`scopegate keys add --stdin` makes one", report)
-            .and_then(|node| digest(node, report));
+        let team = team.and_then(|node| team_of(node, teams, report));
         let scopes = fields
             .need("scopes", "what it may do: `scopes: [READ_TEAM_APPS]`", report)
             .and_then(|node| scope_names(node, scopes, report));
-        let name =
-            fields.or("name", id.unwrap_or_default(), report, |node, report| node.text("`name`", report));
+        let name = fields
+            .or("name", self.id.unwrap_or_default(), report, |node, report| node.text("`name`", report));
         let disabled = fields.or("disabled", false, report, |node, report| node.bool("`disabled`", report));
         let created = fields.maybe("created", report, |node, report| time(node, "`created`", report));
         let created_by = fields.maybe("created_by", report, |node, report| node.text("`created_by`", report));
         let expires = fields.maybe("expires", report, |node, report| time(node, "`expires`", report));
-        let before = report.errors();
-        fields.done(report);
-        (report.errors() == before).then_some(())?;
+        fields.done_among_secrets(report);
         Some(Key {
-            id: id?.into(),
+            id: self.id?.into(),
             name: name?.into(),
             team: team?,
-            digest: digest?,
+            digest: self.digest?,
             scopes: scopes?,
             disabled: disabled?,
             created: created?,
@@ -133,67 +183,57 @@ impl KeysFile {
             expires: expires?,
         })
     }
-
-    /// Of two rows with one digest or id, nobody knows which was meant: neither is kept.
-    fn keep_the_distinct(&mut self, rows: Vec<(Place, Key)>, report: &mut Report<'_>) {
-        let (mut ids, mut digests) = (HashMap::new(), HashMap::new());
-        for (_, key) in &rows {
-            *ids.entry(key.id.clone()).or_insert(0_usize) += 1;
-            *digests.entry(key.digest).or_insert(0_usize) += 1;
-        }
-        for (place, key) in rows {
-            if ids.get(&key.id).is_some_and(|count| *count > 1) {
-                report.error(
-                    place,
-                    format!("key `{}` stands more than once", key.id),
-                    "none of these rows opens anything: give each an id of its own",
-                );
-                self.refused += 1;
-            } else if digests.get(&key.digest).is_some_and(|count| *count > 1) {
-                report.error(
-                    place,
-                    format!("the digest of key `{}` stands more than once", key.id),
-                    "none of these rows opens anything: keep one of them",
-                );
-                self.refused += 1;
-            } else {
-                self.keys.push(key);
-            }
-        }
-    }
 }
 
 impl Team {
     fn read(name: &Name, node: &Node, scopes: &Scopes, report: &mut Report<'_>) -> Option<Self> {
+        let before = report.errors();
+        let known = name.word("the name of a team", report);
         let what = format!("team `{}`", name.text);
         let mut fields = Fields::of(node, &what, report)?;
         let hint = "what its keys may have at most: `scopes: [READ_TEAM_APPS]`, or `[]` for nothing";
         let scopes = fields.need("scopes", hint, report).and_then(|node| scope_names(node, scopes, report));
         let enabled = fields.or("enabled", true, report, |node, report| node.bool("`enabled`", report));
         let deleted = fields.or("deleted", false, report, |node, report| node.bool("`deleted`", report));
-        let before = report.errors();
-        fields.done(report);
+        fields.done_among_secrets(report);
         (report.errors() == before).then_some(())?;
-        Some(Self { name: name.text.as_str().into(), scopes: scopes?, enabled: enabled?, deleted: deleted? })
+        Some(Self { name: known?.into(), scopes: scopes?, enabled: enabled?, deleted: deleted? })
     }
 }
 
-fn digest(node: &Node, report: &mut Report<'_>) -> Option<Digest> {
-    match Digest::parse(node.text("`digest`", report)?) {
-        Ok(digest) => Some(digest),
-        Err(DigestError::Prefix) => {
-            report.error(
-                node.place,
-                "`digest` does not start with `sha256:`, and may be a plain key",
-                MAKE_A_DIGEST,
-            );
-            None
-        }
-        Err(error) => {
-            report.error(node.place, format!("`digest` is broken: {error}"), "copy the whole digest again");
-            None
+fn team_of(node: &Node, teams: &Teams<'_>, report: &mut Report<'_>) -> Option<usize> {
+    let name = node.text("`team`", report)?;
+    match teams.get(name) {
+        Some(Some(place)) => return Some(*place),
+        Some(None) => report.error(
+            node.place,
+            format!("team `{name}` is refused, and this key with it"),
+            "mend what is wrong with the team's own row",
+        ),
+        None => {
+            let hint = did_you_mean(name, teams.keys().copied());
+            report.error(node.place, format!("there is no team `{name}`"), hint);
         }
     }
+    None
+}
+
+fn read_digest(node: &Node, report: &mut Report<'_>) -> Option<Digest> {
+    let wrong = match Digest::parse(node.text("`digest`", report)?) {
+        Ok(digest) => return Some(digest),
+        Err(DigestError::Prefix) => {
+            "`digest` does not start with `sha256:`, and may be a plain key".to_owned()
+        }
+        Err(DigestError::Digit(_)) => {
+            "`digest` has something else than 0-9 and a-f behind `sha256:`, and may be a plain key".to_owned()
+        }
+        Err(error @ DigestError::Length(_)) => {
+            report.error(node.place, format!("`digest` is broken: {error}"), "copy the whole digest again");
+            return None;
+        }
+    };
+    report.error(node.place, wrong, MAKE_A_DIGEST);
+    None
 }
 
 fn scope_names(node: &Node, scopes: &Scopes, report: &mut Report<'_>) -> Option<Vec<Box<str>>> {
@@ -218,7 +258,7 @@ fn time(node: &Node, what: &str, report: &mut Report<'_>) -> Option<SystemTime> 
         report.error(
             node.place,
             format!("{what} is no date or time"),
-            "write it as 2027-01-31 or 2027-01-31T12:00:00Z",
+            "write it in UTC, as 2027-01-31 or 2027-01-31T12:00:00Z",
         );
     }
     time.ok()

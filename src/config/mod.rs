@@ -11,10 +11,12 @@ pub mod keys;
 pub mod limits;
 pub mod listen;
 pub mod node;
+mod pattern;
 pub mod problem;
 pub mod route;
 pub mod surface;
 pub mod upstream;
+mod values;
 
 use std::path::PathBuf;
 

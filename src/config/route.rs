@@ -2,6 +2,7 @@
 
 use super::fields::{Fields, Report, did_you_mean};
 use super::node::{Node, Value};
+use super::pattern::Head;
 use super::problem::Place;
 use crate::identity::scope::{ScopeSet, Scopes};
 
@@ -76,7 +77,8 @@ pub enum ErrorForm {
 pub(super) struct Context<'a> {
     /// `None` where they could not be read: that has been said, and need not be said again for each route.
     pub(super) scopes: Option<&'a Scopes>,
-    pub(super) access: Access,
+    /// `None` where it could not be read: nothing is said of what depends on it.
+    pub(super) access: Option<Access>,
     pub(super) errors: ErrorForm,
     pub(super) channel: bool,
 }
@@ -85,36 +87,36 @@ pub(super) struct Context<'a> {
 pub(super) const ERROR_FORMS: [(&str, ErrorForm); 2] =
     [("object", ErrorForm::Object), ("text", ErrorForm::Text)];
 
+/// What a route of a keyed surface may ask for.
+const ONE_OF: &str = "write one of `scope: S`, `any: [S, T]`, `all: [S, T]`, `key_only: true`";
+
 impl Route {
     /// All routes of a surface, each with its place.
     pub(super) fn read_all(node: &Node, context: Context<'_>, report: &mut Report<'_>) -> Vec<(Place, Self)> {
-        let key = context.access == Access::Key;
+        let key = context.access == Some(Access::Key);
         match &node.value {
             Value::List(_) if key => {
                 report.error(node.place, "routes of a surface with `access: key` must say what they ask for", "write them as a mapping: `GET /path: SCOPE`, or `{ key_only: true }` where any key will do");
                 Vec::new()
             }
-            Value::List(items) => {
-                let lines = items.iter().filter_map(|item| Some((item.place, item.text("a route", report)?)));
-                let lines: Vec<_> = lines.collect();
-                lines
-                    .into_iter()
-                    .filter_map(|(place, line)| {
-                        let head = head(line, place, context, report)?;
-                        Some((place, head.route(Requirement::Nothing, context.errors)))
-                    })
-                    .collect()
-            }
+            Value::List(items) => items
+                .iter()
+                .filter_map(|item| {
+                    let line = item.text("a route of a list", report)?;
+                    let head = Head::read(line, item.place, context.channel, report)?;
+                    Some((item.place, route(head, Requirement::Nothing, context.errors)))
+                })
+                .collect(),
             Value::Mapping(entries) => entries
                 .iter()
                 .filter_map(|(name, value)| {
-                    let head = head(&name.text, name.place, context, report);
+                    let head = Head::read(&name.text, name.place, context.channel, report);
                     let (requirement, errors) = demand(value, context, report)?;
-                    Some((name.place, head?.route(requirement, errors)))
+                    Some((name.place, route(head?, requirement, errors)))
                 })
                 .collect(),
             Value::Nothing | Value::Bool(_) | Value::Whole(_) | Value::Fraction(_) | Value::Text(_) => {
-                report.error(node.place, "`routes` must be a list or a mapping", "");
+                node.not::<()>("`routes`", "a list or a mapping", report);
                 Vec::new()
             }
         }
@@ -131,108 +133,25 @@ impl Route {
     }
 }
 
-/// What stands before the colon.
-struct Head {
-    method: Option<Box<str>>,
-    pattern: Pattern,
-    query: Vec<Box<str>>,
-}
-
-impl Head {
-    fn route(self, requirement: Requirement, errors: ErrorForm) -> Route {
-        Route { method: self.method, pattern: self.pattern, query: self.query, requirement, errors }
-    }
-}
-
-fn head(line: &str, place: Place, context: Context<'_>, report: &mut Report<'_>) -> Option<Head> {
-    let mut words = line.split_whitespace();
-    let (method, target) = match (words.next(), words.next(), words.next()) {
-        (Some(target), None, _) => (None, target),
-        (Some(method), Some(target), None) => (Some(method), target),
-        _ => {
-            report.error(
-                place,
-                format!("`{line}` is no route"),
-                "write it as `GET /path`, or `/path` for any method",
-            );
-            return None;
-        }
-    };
-    if let Some(method) = method
-        && !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
-    {
-        report.error(
-            place,
-            format!("`{method}` is no method"),
-            "methods are one word in capitals, and a route has one: write two lines for two methods",
-        );
-        return None;
-    }
-    if context.channel && method != Some("GET") {
-        report.error(
-            place,
-            format!("`{line}` is no route of a channel"),
-            "a WebSocket handshake is a GET: write `GET` before the path",
-        );
-    }
-    let (path, names) = target.split_once('?').map_or((target, None), |(path, names)| (path, Some(names)));
-    let names: Vec<&str> = names.map(|names| names.split('&').collect()).unwrap_or_default();
-    let good = |name: &&str| {
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte))
-    };
-    for (number, name) in names.iter().enumerate() {
-        if !good(name) || names.iter().take(number).any(|known| known == name) {
-            report.error(
-                place,
-                format!("`{target}` does not name its query parameters"),
-                "write their names alone, each once: `?sessionId&token`",
-            );
-            return None;
-        }
-    }
-    let pattern = pattern(path, place, report)?;
-    Some(Head { method: method.map(Box::from), pattern, query: names.into_iter().map(Box::from).collect() })
-}
-
-fn pattern(path: &str, place: Place, report: &mut Report<'_>) -> Option<Pattern> {
-    let mut problem = |message: String, hint: &str| {
-        report.error(place, message, hint);
-        None
-    };
-    let Some(inside) = path.strip_prefix('/') else {
-        return problem(format!("`{path}` does not start with a slash"), "write it as `/path`");
-    };
-    let (inside, rest) = match inside.strip_suffix("**") {
-        Some("") => ("", true),
-        Some(before) if before.ends_with('/') => (before.trim_end_matches('/'), true),
-        Some(_) | None => (inside, false),
-    };
-    let mut segments = Vec::new();
-    for segment in inside.split('/').filter(|_| !inside.is_empty()) {
-        let literal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()+,=:@".contains(&byte);
-        segments.push(match segment.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
-            Some(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => Segment::Param,
-            Some(_) => return problem(format!("`{segment}` is no parameter"), "name it with letters, digits and `_`: `{id}`"),
-            None if segment.is_empty() => {
-                return problem(format!("`{path}` has an empty segment"), "a trailing or doubled slash is another path to some servers; leave it out, or end in `/**`");
-            }
-            None if segment == "." || segment == ".." => return problem(format!("`{path}` has a dot segment"), "write the path that is meant"),
-            None if segment.contains('*') => return problem(format!("`{segment}` holds a `*`"), "`/**` stands at the end, and `{name}` for one segment"),
-            None if segment.bytes().all(literal) => Segment::Literal(segment.into()),
-            None => return problem(format!("`{segment}` cannot stand in a route"), "literals are matched after decoding: write letters, digits and -._~!$&'()+,=:@, and whole segments as `{name}`"),
-        });
-    }
-    Some(Pattern { template: path.into(), segments, rest })
+fn route(head: Head, requirement: Requirement, errors: ErrorForm) -> Route {
+    Route { method: head.method, pattern: head.pattern, query: head.query, requirement, errors }
 }
 
 /// What stands behind the colon.
 fn demand(node: &Node, context: Context<'_>, report: &mut Report<'_>) -> Option<(Requirement, ErrorForm)> {
-    let key = context.access == Access::Key;
     if let Value::Text(scope) = &node.value {
         let set = scope_set([(node.place, scope.as_str())], context, report);
-        return open_asks_nothing(node.place, key, report)
-            .and(set)
-            .map(|set| (Requirement::All(set), context.errors));
+        may_ask(node.place, context, report)?;
+        return Some((Requirement::All(set?), context.errors));
+    }
+    if !matches!(node.value, Value::Mapping(_)) {
+        let hint = if context.access == Some(Access::Open) {
+            "write `{}` where there is nothing to say"
+        } else {
+            ONE_OF
+        };
+        report.error(node.place, "what a route asks for must be a scope or a mapping", hint);
+        return None;
     }
     let mut fields = Fields::of(node, "a route", report)?;
     let scope = fields.take("scope").map(|node| {
@@ -248,31 +167,32 @@ fn demand(node: &Node, context: Context<'_>, report: &mut Report<'_>) -> Option<
         .map_or(Some(context.errors), |node| node.one_of("`errors`", &ERROR_FORMS, report));
     fields.done(report);
     let mut demands = [scope, any, all, key_only].into_iter().flatten();
-    let requirement = match (demands.next(), demands.next(), key) {
-        (None, _, false) => Some(Requirement::Nothing),
-        (Some(one), None, true) => one,
-        (Some(_), _, false) => open_asks_nothing(node.place, key, report).and(None),
-        (_, _, true) => {
-            report.error(
-                node.place,
-                "a route asks for one thing",
-                "write one of `scope: S`, `any: [S, T]`, `all: [S, T]`, `key_only: true`",
-            );
+    let requirement = match (demands.next(), demands.next()) {
+        (None, _) if context.access == Some(Access::Key) => {
+            report.error(node.place, "this route does not say what it asks for", ONE_OF);
+            None
+        }
+        (None, _) => Some(Requirement::Nothing),
+        (Some(one), None) => may_ask(node.place, context, report).and(one),
+        (Some(_), Some(_)) => {
+            report.error(node.place, "this route asks for more than one thing", ONE_OF);
             None
         }
     };
     Some((requirement?, errors?))
 }
 
-fn open_asks_nothing(place: Place, key: bool, report: &mut Report<'_>) -> Option<()> {
-    if !key {
+/// Nothing, and a problem, on an open surface.
+fn may_ask(place: Place, context: Context<'_>, report: &mut Report<'_>) -> Option<()> {
+    let open = context.access == Some(Access::Open);
+    if open {
         report.error(
             place,
             "a route of an open surface asks for a scope",
             "move it to a surface with `access: key`, or remove the scope",
         );
     }
-    key.then_some(())
+    (!open).then_some(())
 }
 
 fn several(node: &Node, what: &str, context: Context<'_>, report: &mut Report<'_>) -> Option<ScopeSet> {

@@ -2,12 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::Flag;
 use super::fields::{Fields, Report, place_of};
-use super::node::Node;
+use super::node::{Name, Node};
 use super::problem::Place;
 use super::route::{Access, Context, ERROR_FORMS, ErrorForm, Route};
-use super::upstream::Upstream;
 use crate::identity::scope::Scopes;
 
 /// One part of the service.
@@ -56,6 +54,8 @@ pub enum ChannelRefusal {
 }
 
 impl ChannelRefusal {
+    /// A close frame holds 123 bytes of reason; a few are kept in hand.
+    pub const MESSAGE_MOST: usize = 120;
     /// In the range that the SDK takes as final, and not 4000, which it reads as "opened elsewhere".
     pub const CODE: u16 = 4003;
 }
@@ -72,16 +72,16 @@ pub enum OnFlagOff {
 /// What surfaces may name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Named<'a> {
-    pub(super) upstreams: &'a [Upstream],
-    pub(super) flags: &'a [Flag],
+    /// The entries of `upstreams:` and `flags:`, good or bad; `None` where the section could not be read.
+    pub(super) upstreams: Option<&'a [(Name, Node)]>,
+    pub(super) flags: Option<&'a [(Name, Node)]>,
     pub(super) scopes: Option<&'a Scopes>,
 }
 
 impl Named<'_> {
     fn flags(&self, node: &Node, report: &mut Report<'_>) -> Option<Vec<usize>> {
         let words = node.words("`flags`", report)?;
-        let names = self.flags.iter().map(|flag| &*flag.name);
-        let places = words.into_iter().map(|(at, word)| place_of(names.clone(), word, "flag", at, report));
+        let places = words.into_iter().map(|(at, word)| place_of(self.flags, word, "flag", at, report));
         places.collect::<Vec<_>>().into_iter().collect()
     }
 }
@@ -99,7 +99,9 @@ impl Surface {
         let mut shapes: HashMap<String, (Place, &str)> = HashMap::new();
         let mut surfaces = Vec::new();
         for (name, value) in entries {
+            let known = name.word("the name of a surface", report);
             let Some((surface, places)) = Self::read(&name.text, value, named, report) else { continue };
+            let Some(_) = known else { continue };
             for (place, route) in places.into_iter().zip(&surface.routes) {
                 if let Some((first, other)) = shapes.get(&route.shape()) {
                     let message = format!(
@@ -117,7 +119,7 @@ impl Surface {
             }
             surfaces.push(surface);
         }
-        unused(node.place, &surfaces, named, report);
+        unused(&surfaces, named, report);
         Some(surfaces)
     }
 
@@ -139,8 +141,7 @@ impl Surface {
         });
         let flags = fields.or("flags", Vec::new(), report, |node, report| named.flags(node, report));
         let upstream = fields.or("upstream", 0, report, |node, report| {
-            let names = named.upstreams.iter().map(|upstream| &*upstream.name);
-            place_of(names, node.text("`upstream`", report)?, "upstream", node.place, report)
+            place_of(named.upstreams, node.text("`upstream`", report)?, "upstream", node.place, report)
         });
         let private = fields.or("private", false, report, |node, report| node.bool("`private`", report));
         let encoded_slash =
@@ -157,9 +158,9 @@ impl Surface {
         fields.done(report);
         let context = Context {
             scopes: named.scopes,
-            access: access?,
-            errors: errors?,
-            channel: matches!(channel, Some(Some(_))),
+            access,
+            errors: errors.unwrap_or(ErrorForm::Object),
+            channel: !matches!(channel, Some(None)),
         };
         let routes = routes?;
         let before = report.errors();
@@ -187,27 +188,21 @@ impl Surface {
 }
 
 /// What is defined and not used is most often a name that was meant somewhere.
-fn unused(place: Place, surfaces: &[Surface], named: &Named<'_>, report: &mut Report<'_>) {
+fn unused(surfaces: &[Surface], named: &Named<'_>, report: &mut Report<'_>) {
     if report.errors() > 0 {
         // What could not be read may have used it.
         return;
     }
-    for (number, flag) in named.flags.iter().enumerate() {
+    for (number, (flag, _)) in named.flags.unwrap_or_default().iter().enumerate() {
         if !surfaces.iter().any(|surface| surface.flags.contains(&number)) {
-            report.warning(
-                place,
-                format!("no surface names the flag `{}`", flag.name),
-                "turning it off closes nothing",
-            );
+            let message = format!("no surface names the flag `{}`", flag.text);
+            report.warning(flag.place, message, "turning it off closes nothing");
         }
     }
-    for (number, upstream) in named.upstreams.iter().enumerate() {
+    for (number, (upstream, _)) in named.upstreams.unwrap_or_default().iter().enumerate() {
         if !surfaces.iter().any(|surface| surface.upstream == number) {
-            report.warning(
-                place,
-                format!("no surface uses the upstream `{}`", upstream.name),
-                "nothing is sent there",
-            );
+            let message = format!("no surface uses the upstream `{}`", upstream.text);
+            report.warning(upstream.place, message, "nothing is sent there");
         }
     }
 }
@@ -245,12 +240,32 @@ impl ChannelRefusal {
         let close = fields.or("as", true, report, |node, report| {
             node.one_of("`as`", &[("close", true), ("http", false)], report)
         });
-        let code = fields.or("code", Self::CODE, report, |node, report| {
+        let code_node = fields.take("code");
+        let code = code_node.map_or(Some(Self::CODE), |node| {
             node.whole("`code`", 4000, 4099, report).and_then(|code| u16::try_from(code).ok())
         });
-        let message = fields.maybe("message", report, |node, report| node.text("`message`", report));
+        let message_node = fields.take("message");
+        let message = message_node.map_or(Some(None), |node| node.word("`message`", report).map(Some));
         fields.done(report);
         let (close, code, message) = (close?, code?, message?);
-        Some(if close { Self::Close { code, message: message.map(Box::from) } } else { Self::Http })
+        if !close {
+            for node in [code_node, message_node].into_iter().flatten() {
+                report.error(node.place, "`as: http` closes no channel", "remove this, or write `as: close`");
+            }
+            return Some(Self::Http);
+        }
+        if let (4000, Some(node)) = (code, code_node) {
+            let message = "the browser SDK reads `code` 4000 as \"opened elsewhere\"";
+            report.warning(node.place, message, "write 4001 to 4099 for a refusal");
+        }
+        if let (Some(text), Some(node)) = (message, message_node)
+            && text.len() > Self::MESSAGE_MOST
+        {
+            let most = Self::MESSAGE_MOST;
+            let hint =
+                format!("a close frame has room for {most}; letters outside of ASCII take two or more");
+            report.error(node.place, format!("`message` has {} bytes", text.len()), hint);
+        }
+        Some(Self::Close { code, message: message.map(Box::from) })
     }
 }

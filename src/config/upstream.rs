@@ -44,7 +44,14 @@ impl Upstream {
             );
         }
         // All of them are read, so that the problems of all are found.
-        let read: Vec<_> = entries.iter().map(|(name, value)| Self::one(&name.text, value, report)).collect();
+        let read: Vec<_> = entries
+            .iter()
+            .map(|(name, value)| {
+                let known = name.word("the name of an upstream", report);
+                let upstream = Self::one(&name.text, value, report);
+                known.and(upstream)
+            })
+            .collect();
         read.into_iter().collect()
     }
 
@@ -57,8 +64,14 @@ impl Upstream {
         let text = node.text(&format!("`address` of {what}"), report)?;
         let address = Address::parse(text);
         if address.is_none() {
+            let behind = text.rsplit(']').next().unwrap_or_default();
+            let message = match (text.contains("://"), behind.contains(':')) {
+                (true, _) => format!("`{text}` is a URL"),
+                (false, false) => format!("`{text}` has no port"),
+                (false, true) => format!("`{text}` is no host with a port"),
+            };
             let hint = "write it as 127.0.0.1:3001, [::1]:3001 or telapi.internal:3001";
-            report.error(node.place, format!("`{text}` is no host with a port"), hint);
+            report.error(node.place, message, hint);
         }
         Some(Self { name: name.into(), address: address? })
     }
@@ -67,8 +80,8 @@ impl Upstream {
 impl Address {
     /// An address, or a name of letters, digits, `-` and `_` whose last label is no number: `300.1.1.1` is neither.
     fn parse(text: &str) -> Option<Self> {
-        if let Ok(address) = text.parse() {
-            return Some(Self::Socket(address));
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return (address.port() != 0).then_some(Self::Socket(address));
         }
         let (host, port) = text.rsplit_once(':')?;
         let port = port.parse().ok().filter(|port| *port != 0)?;
@@ -80,5 +93,44 @@ impl Address {
         let last = name.rsplit('.').next().unwrap_or_default();
         let is_name = name.len() <= 253 && name.split('.').all(label) && last.parse::<u64>().is_err();
         is_name.then(|| Self::Name { host: host.into(), port })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, wanted: Option<&str>) {
+        let said = Address::parse(text).map(|address| match address {
+            Address::Socket(address) => format!("socket {address}"),
+            Address::Name { host, port } => format!("name {host} {port}"),
+        });
+        assert_eq!(said.as_deref(), wanted, "{text}");
+    }
+
+    #[test]
+    fn addresses() {
+        check("127.0.0.1:3001", Some("socket 127.0.0.1:3001"));
+        check("[::1]:3001", Some("socket [::1]:3001"));
+        check("hooks.internal:3002", Some("name hooks.internal 3002"));
+        check("my_service:80", Some("name my_service 80"));
+        check("host.:80", Some("name host. 80"));
+        for text in [
+            "",
+            ":1",
+            "host",
+            "host:",
+            "host:0",
+            "127.0.0.1:0",
+            "host:65536",
+            "::1:3001",
+            "[::1]",
+            "300.1.1.1:80",
+        ] {
+            check(text, None);
+        }
+        for text in ["http://host:80", "host:80/path", "a..b:80", "user@host:80", "ho st:80", "hôst:80"] {
+            check(text, None);
+        }
     }
 }
