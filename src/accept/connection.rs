@@ -5,6 +5,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
@@ -12,8 +13,9 @@ use hyper::rt::{Executor, ReadBufCursor};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::Door;
 use super::drain::Drain;
@@ -21,6 +23,9 @@ use super::peer::Peer;
 
 /// What an HTTP/2 client with prior knowledge begins with (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a client may go on sending after our last answer.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection to its end. What ends it is the client's matter, or has been told by its requests.
 pub async fn serve<D: Door>(stream: TcpStream, peer: Rc<Peer>, door: Rc<D>, mut drain: Drain) {
@@ -42,12 +47,33 @@ pub async fn serve<D: Door>(stream: TcpStream, peer: Rc<Peer>, door: Rc<D>, mut 
         }
         let _ = connection.await;
     } else {
-        let mut connection = pin!(http1::Builder::new().serve_connection(io, service).with_upgrades());
+        let mut connection = http1::Builder::new().serve_connection(io, service).with_upgrades();
         tokio::select! {
-            _ = &mut connection => return,
-            () = drain.closing() => connection.as_mut().graceful_shutdown(),
+            _ = &mut connection => {
+                // An upgraded connection is somebody else's now.
+                if let Some(parts) = connection.into_parts() {
+                    Box::pin(linger(parts.io.stream.into_inner(), drain)).await;
+                }
+            }
+            () = drain.closing() => {
+                Pin::new(&mut connection).graceful_shutdown();
+                let _ = connection.await;
+            }
         }
-        let _ = connection.await;
+    }
+}
+
+/// Reads on for a moment after our last answer. A client that is still sending, since it was answered early, would
+/// lose that answer if the socket were closed under its bytes (RFC 9112, 9.6).
+async fn linger(mut stream: TcpStream, mut drain: Drain) {
+    let ended = async {
+        let mut scratch = vec![0; 16 * 1024];
+        let _ = stream.shutdown().await;
+        while let Ok(1..) = stream.read(&mut scratch).await {}
+    };
+    tokio::select! {
+        _ = timeout(LINGER, ended) => {}
+        () = drain.closing() => {}
     }
 }
 

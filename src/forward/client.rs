@@ -16,11 +16,11 @@ use arc_swap::ArcSwap;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::fault::Fault;
+use super::socket::Socket;
 use super::upload::{Progress, Upload};
 use super::wire::{Wire, Wires};
 use crate::config;
@@ -235,7 +235,7 @@ impl Client {
     async fn open(&self, stream: TcpStream, address: SocketAddr) -> Result<Connection, Fault> {
         // A failure here means that the peer has gone; the request that follows will say so.
         let _ = stream.set_nodelay(true);
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Fault::Closed)?;
+        let (sender, connection) = http1::handshake(Socket::new(stream)).await.map_err(Fault::Closed)?;
         let task = tokio::task::spawn_local(async move {
             // Whatever ends a connection is told to the request that has it.
             let _ = connection.with_upgrades().await;

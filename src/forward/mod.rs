@@ -6,6 +6,7 @@ pub mod fault;
 pub mod frames;
 pub mod headers;
 pub mod resolve;
+pub mod socket;
 pub mod tunnel;
 pub mod upload;
 pub mod wire;

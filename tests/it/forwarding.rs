@@ -376,3 +376,21 @@ fn names_are_looked_up_and_one_without_an_address_makes_unready() {
     assert_eq!(scopegate.ask_admin("/readyz").status, 503);
     assert_eq!(scopegate.ask_admin("/livez").status, 200);
 }
+
+#[test]
+fn an_answer_that_comes_before_the_body_has_gone_is_not_lost() {
+    let upstream = Upstream::with(|exchange| {
+        exchange.last("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
+    });
+    let scopegate = Setup::new(&upstream).start();
+    let body = "x".repeat(3 << 20);
+    for _ in 0..20 {
+        let answer = ask(scopegate.address, "POST", "/api/v1/webhooks/a", "", &body);
+        assert_eq!((answer.status, answer.text().as_str()), (413, "big"), "{}", answer.reason());
+    }
+    // The same for an answer of ours.
+    for _ in 0..20 {
+        let answer = ask(scopegate.address, "POST", "/api/v1/call-tokens", "", &body);
+        assert_eq!((answer.status, answer.reason()), (401, "key_missing"));
+    }
+}
