@@ -6,7 +6,7 @@ use super::node::{Name, Node};
 use super::problem::{Place, Problem, Problems, Severity};
 
 /// How alike two names must be for one to be meant by the other.
-const ALIKE: f64 = 0.8;
+const ALIKE: f64 = 0.6;
 /// How many letters a name may be off and still be shown where names may be secrets.
 const SLIPS: usize = 2;
 /// Why a name is not in the message.
@@ -151,7 +151,9 @@ pub fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Str
     let best = known
         .iter()
         .take(COMPARED)
-        .map(|word| (strsim::jaro_winkler(&word.to_lowercase(), &name.to_lowercase()), word))
+        .map(|word| {
+            (strsim::normalized_damerau_levenshtein(&word.to_lowercase(), &name.to_lowercase()), word)
+        })
         .max_by(|a, b| a.0.total_cmp(&b.0));
     match best {
         Some((alike, word)) if alike >= ALIKE => format!("did you mean `{word}`?"),

@@ -86,14 +86,16 @@ impl KeysFile {
             Some(Node { value: Value::Nothing, .. }) => &[],
             Some(node) => node.list("`keys`", report)?,
         };
+        let mut met = Met { platform: scopes, unknown: BTreeMap::new() };
         let (mut file, mut places) = (Self::default(), Teams::new());
         for (name, value) in teams {
-            let team = Team::read(name, value, scopes, report);
+            let team = Team::read(name, value, &mut met, report);
             places.insert(&name.text, team.is_some().then_some(file.teams.len()));
             file.refused += usize::from(team.is_none());
             file.teams.extend(team);
         }
-        let rows = rows.iter().map(|row| Row::read(row, &places, scopes, report)).collect();
+        let rows = rows.iter().map(|row| Row::read(row, &places, &mut met, report)).collect();
+        met.warn(report);
         file.keep_the_distinct(rows, report);
         outline.then_some(file)
     }
@@ -133,10 +135,10 @@ impl KeysFile {
 }
 
 impl<'n> Row<'n> {
-    fn read(node: &'n Node, teams: &Teams<'_>, scopes: &Scopes, report: &mut Report<'_>) -> Self {
+    fn read(node: &'n Node, teams: &Teams<'_>, met: &mut Met<'_>, report: &mut Report<'_>) -> Self {
         let before = report.errors();
         let mut row = Self { place: node.place, id: None, digest: None, key: None };
-        let key = row.fill(node, teams, scopes, report);
+        let key = row.fill(node, teams, met, report);
         row.key = key.filter(|_| report.errors() == before);
         row
     }
@@ -145,7 +147,7 @@ impl<'n> Row<'n> {
         &mut self,
         node: &'n Node,
         teams: &Teams<'_>,
-        scopes: &Scopes,
+        met: &mut Met<'_>,
         report: &mut Report<'_>,
     ) -> Option<Key> {
         let mut fields = Fields::of(node, "a key", report)?;
@@ -163,7 +165,7 @@ impl<'n> Row<'n> {
         let team = team.and_then(|node| team_of(node, teams, report));
         let scopes = fields
             .need("scopes", "what it may do: `scopes: [READ_TEAM_APPS]`", report)
-            .and_then(|node| scope_names(node, scopes, report));
+            .and_then(|node| met.names(node, report));
         let name = fields
             .or("name", self.id.unwrap_or_default(), report, |node, report| node.text("`name`", report));
         let disabled = fields.or("disabled", false, report, |node, report| node.bool("`disabled`", report));
@@ -186,13 +188,13 @@ impl<'n> Row<'n> {
 }
 
 impl Team {
-    fn read(name: &Name, node: &Node, scopes: &Scopes, report: &mut Report<'_>) -> Option<Self> {
+    fn read(name: &Name, node: &Node, met: &mut Met<'_>, report: &mut Report<'_>) -> Option<Self> {
         let before = report.errors();
         let known = name.word("the name of a team", report);
         let what = format!("team `{}`", name.text);
         let mut fields = Fields::of(node, &what, report)?;
         let hint = "what its keys may have at most: `scopes: [READ_TEAM_APPS]`, or `[]` for nothing";
-        let scopes = fields.need("scopes", hint, report).and_then(|node| scope_names(node, scopes, report));
+        let scopes = fields.need("scopes", hint, report).and_then(|node| met.names(node, report));
         let enabled = fields.or("enabled", true, report, |node, report| node.bool("`enabled`", report));
         let deleted = fields.or("deleted", false, report, |node, report| node.bool("`deleted`", report));
         fields.done_among_secrets(report);
@@ -236,18 +238,36 @@ fn read_digest(node: &Node, report: &mut Report<'_>) -> Option<Digest> {
     None
 }
 
-fn scope_names(node: &Node, scopes: &Scopes, report: &mut Report<'_>) -> Option<Vec<Box<str>>> {
-    let words = node.words("`scopes`", report)?;
-    for (place, word) in &words {
-        if scopes.find(word).is_none() {
+/// The scopes that the platform defines, and the names of others that were met.
+struct Met<'a> {
+    platform: &'a Scopes,
+    /// Where each was met first, and how often.
+    unknown: BTreeMap<String, (Place, usize)>,
+}
+
+impl Met<'_> {
+    fn names(&mut self, node: &Node, report: &mut Report<'_>) -> Option<Vec<Box<str>>> {
+        let words = node.words("`scopes`", report)?;
+        for (place, word) in &words {
+            if self.platform.find(word).is_none() {
+                self.unknown.entry((*word).to_owned()).or_insert((*place, 0)).1 += 1;
+            }
+        }
+        Some(words.into_iter().map(|(_, word)| word.into()).collect())
+    }
+
+    /// Once for each name: a scope that is to come may stand in ten thousand rows.
+    fn warn(self, report: &mut Report<'_>) {
+        for (name, (place, count)) in self.unknown {
             let hint = format!(
                 "it is kept, and opens nothing until `scopes:` of the configuration has it; {}",
-                did_you_mean(word, scopes.all())
+                did_you_mean(&name, self.platform.all())
             );
-            report.warning(*place, format!("the platform does not define the scope `{word}`"), hint);
+            let rows =
+                if count == 1 { String::new() } else { format!(" (here first, {count} times in all)") };
+            report.warning(place, format!("the platform does not define the scope `{name}`{rows}"), hint);
         }
     }
-    Some(words.into_iter().map(|(_, word)| word.into()).collect())
 }
 
 fn time(node: &Node, what: &str, report: &mut Report<'_>) -> Option<SystemTime> {

@@ -66,6 +66,9 @@ impl<'a> Call<'a> {
 /// Exactly one valid Host, and no other in the target; HTTP/2 may name it in the target alone, and HTTP/1.0 not
 /// at all.
 fn host(head: &Parts) -> Result<(), Denial> {
+    if head.uri.authority().is_some_and(|target| target.as_str().contains('@')) {
+        return Err(Denial::TargetInvalid);
+    }
     let mut hosts = head.headers.get_all(HOST).into_iter();
     let named = match (hosts.next(), hosts.next()) {
         (None, _) => None,
@@ -118,6 +121,7 @@ mod tests {
         check("GET", "http://b.example/a", v11, &["a.example"], Err(Denial::TargetInvalid));
         check("GET", "http://a.example/a", v2, &[], Ok(()));
         check("GET", "ftp://a.example/a", v11, &["a.example"], Err(Denial::TargetInvalid));
+        check("GET", "http://u@a.example/a", v2, &[], Err(Denial::TargetInvalid));
         check("OPTIONS", "*", v11, &["a"], Err(Denial::TargetInvalid));
         check("CONNECT", "a.example:443", v11, &["a.example:443"], Err(Denial::TargetInvalid));
     }
