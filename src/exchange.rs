@@ -68,7 +68,7 @@ impl Exchange {
         }
         let id = request_id(&head.headers, trusted);
         Box::new(Self {
-            record: Record::open(peer.ip, head.method.clone(), head.version, id),
+            record: Record::open(peer.text.clone(), head.method.clone(), head.version, id),
             progress: None,
             snapshot: Rc::clone(snapshot),
             route: None,

@@ -27,11 +27,11 @@ pub fn find(headers: &HeaderMap) -> Result<&[u8], Denial> {
 
 /// The value of a header that may stand once.
 fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h [u8]>, Denial> {
-    let Some(first) = headers.get(name) else { return Ok(None) };
-    if headers.get_all(name).iter().nth(1).is_some() {
-        return Err(Denial::KeyRepeated);
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (_, Some(_)) => Err(Denial::KeyRepeated),
+        (first, None) => Ok(first.map(|value| value.as_bytes().trim_ascii())),
     }
-    Ok(Some(first.as_bytes().trim_ascii()))
 }
 
 /// What stands behind `Bearer`, in any case (RFC 9110, 11.1). Another scheme is not ours to read.

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::IntCounter;
 
@@ -28,6 +29,14 @@ pub struct Lines {
 struct Batch {
     bytes: Vec<u8>,
     lines: u64,
+    second: Second,
+}
+
+/// The second that was written last, as text: most lines of a busy worker share it.
+#[derive(Debug, Default)]
+struct Second {
+    since_epoch: u64,
+    text: String,
 }
 
 /// The thread that writes batches out; ends when every [`Lines`] has been dropped.
@@ -57,7 +66,8 @@ impl Lines {
             return;
         }
         let mut batch = self.batch.borrow_mut();
-        line(&mut batch.bytes, record, surface, route);
+        let Batch { bytes, second, .. } = &mut *batch;
+        line(bytes, second, record, surface, route);
         batch.lines += 1;
         if batch.bytes.len() >= BATCH {
             self.hand_on(&mut batch);
@@ -74,7 +84,7 @@ impl Lines {
 
     fn hand_on(&self, batch: &mut Batch) {
         let Some(out) = &self.out else { return };
-        let Batch { bytes, lines } = std::mem::take(batch);
+        let (bytes, lines) = (std::mem::take(&mut batch.bytes), std::mem::take(&mut batch.lines));
         if out.try_send(bytes).is_err() {
             self.dropped.inc_by(lines);
         }
@@ -88,13 +98,12 @@ impl Drop for Lines {
     }
 }
 
-fn line(out: &mut Vec<u8>, record: &Record, surface: &str, route: &str) {
+fn line(out: &mut Vec<u8>, second: &mut Second, record: &Record, surface: &str, route: &str) {
     out.extend_from_slice(b"{\"time\":\"");
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{}", humantime::format_rfc3339_millis(record.at));
+    second.write(out, record.at);
     out.extend_from_slice(b"\",\"id\":\"");
     escape(out, record.id.as_bytes());
-    text(out, "peer", &record.peer.to_string());
+    text(out, "peer", record.peer.to_str().unwrap_or_default());
     text(out, "method", record.method.as_str());
     text(out, "version", version(record.version));
     text(out, "surface", surface);
@@ -125,6 +134,24 @@ fn line(out: &mut Vec<u8>, record: &Record, surface: &str, route: &str) {
     out.extend_from_slice(b"}\n");
 }
 
+impl Second {
+    /// RFC 3339 in UTC, with milliseconds.
+    fn write(&mut self, out: &mut Vec<u8>, at: SystemTime) {
+        let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if since_epoch.as_secs() != self.since_epoch || self.text.is_empty() {
+            self.since_epoch = since_epoch.as_secs();
+            self.text = humantime::format_rfc3339_seconds(at).to_string();
+        }
+        out.extend_from_slice(self.text.trim_end_matches('Z').as_bytes());
+        let millis = since_epoch.subsec_millis();
+        let digits =
+            [millis / 100, millis / 10 % 10, millis % 10].map(|digit| b"0123456789".get(digit as usize));
+        out.push(b'.');
+        out.extend(digits.into_iter().flatten());
+        out.push(b'Z');
+    }
+}
+
 /// `","name":"value`: it closes the string before, and leaves its own open.
 fn text(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(b"\",\"");
@@ -142,6 +169,11 @@ fn number(out: &mut Vec<u8>, name: &str, value: u128) {
 
 /// As JSON asks (RFC 8259, 7); what is not ASCII becomes `?`, so that a line is valid whatever a client sent.
 fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
+    let plain = |byte: &u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\');
+    if bytes.iter().all(plain) {
+        out.extend_from_slice(bytes);
+        return;
+    }
     for byte in bytes {
         match byte {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
@@ -162,7 +194,6 @@ fn version(version: http::Version) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
     use std::time::Duration;
 
     use http::{HeaderValue, Method, Version};
@@ -172,17 +203,32 @@ mod tests {
 
     #[test]
     fn a_line_is_valid_json_whatever_is_in_it() {
-        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let peer = HeaderValue::from_static("127.0.0.1");
         let id = HeaderValue::from_static("a\"b");
         let mut record = Record::open(peer, Method::GET, Version::HTTP_11, id);
         record.path = Path::Masked("/a\"\\\u{7f}é".into());
         record.upstream = Some(Duration::from_micros(7));
         let mut out = Vec::new();
-        line(&mut out, &record, "sdk", "/a");
+        line(&mut out, &mut Second::default(), &record, "sdk", "/a");
         let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
         assert_eq!(value["id"], "a\"b");
         assert_eq!(value["path"], "/a\"\\???");
         assert_eq!(value["upstream_us"], 7);
         assert_eq!(value["reason"], "client_gone");
+    }
+
+    #[test]
+    fn time_is_rfc_3339_with_milliseconds() {
+        let mut second = Second::default();
+        for text in [
+            "1970-01-01T00:00:00.000Z",
+            "2000-02-29T23:59:59.999Z",
+            "2000-02-29T23:59:59.020Z",
+            "2100-03-01T00:00:00.100Z",
+        ] {
+            let mut out = Vec::new();
+            second.write(&mut out, humantime::parse_rfc3339(text).expect("a time"));
+            assert_eq!(String::from_utf8_lossy(&out), text);
+        }
     }
 }

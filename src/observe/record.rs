@@ -1,6 +1,5 @@
 //! What one request will say of itself when it ends.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,7 +19,7 @@ pub struct Record {
     /// Names the request in every log that it passes.
     pub id: HeaderValue,
     /// Who the socket says that the client is.
-    pub peer: IpAddr,
+    pub peer: HeaderValue,
     /// As the client sent it.
     pub method: Method,
     /// As the client sent it.
@@ -73,7 +72,7 @@ impl Path {
 impl Record {
     /// A request whose head has just been read. Until something else is known, the client has left.
     #[must_use]
-    pub fn open(peer: IpAddr, method: Method, version: Version, id: HeaderValue) -> Self {
+    pub fn open(peer: HeaderValue, method: Method, version: Version, id: HeaderValue) -> Self {
         Self {
             at: SystemTime::now(),
             began: Instant::now(),
