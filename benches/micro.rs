@@ -47,6 +47,7 @@ fn decision(c: &mut Criterion) {
             let headers = turn.next().expect("a cycle has no end");
             let call = Call {
                 method: &Method::GET,
+                version: http::Version::HTTP_11,
                 path: black_box("/api/v1/apps/a-1"),
                 query: None,
                 headers,

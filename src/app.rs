@@ -172,6 +172,7 @@ fn worker(
         let deadline = drain.deadline().await;
         if timeout_at(deadline, gateway.open().none()).await.is_err() {
             tracing::warn!("the grace period is over; what is still open is cut");
+            gateway.cut();
         }
         Ok(())
     })
@@ -204,11 +205,15 @@ async fn last_lines(writer: Option<JoinHandle<()>>) {
 
 /// Keeps the addresses of names up to date, for as long as the process lives.
 async fn resolve(current: Arc<Current>) {
-    let mut seconds = interval(RESOLVE_FIRST);
-    for turn in 0_u64.. {
-        seconds.tick().await;
+    let (mut seconds, mut changes) = (interval(RESOLVE_FIRST), current.changes());
+    let mut turn = 0_u64;
+    loop {
+        tokio::select! {
+            _ = seconds.tick() => turn += 1,
+            Ok(()) = changes.changed() => {}
+        }
         for upstream in &current.load().upstreams {
-            if !upstream.is_resolved() || turn % Address::RESOLVE_EVERY_SECONDS == 0 {
+            if !upstream.is_looked_up() || turn.is_multiple_of(Address::RESOLVE_EVERY_SECONDS) {
                 look_up(upstream).await;
             }
         }

@@ -50,18 +50,25 @@ pub async fn run(switched: Switched, mut exchange: Box<Exchange>, current: Arc<C
     metrics.tunnels.dec();
     exchange.record.received += ended.received;
     exchange.record.sent += ended.sent;
-    exchange.record.ended();
-    exchange.record.detail = match ended.end {
-        End::Finished => None,
-        End::Broken => Some("a side broke off".into()),
-        End::Idle => Some("closed for silence".into()),
-        End::Stopped(code) => Some(format!("closed by scopegate with {code}").into()),
+    exchange.record.reason = match ended.end {
+        End::Finished => Reason::Passed,
+        End::Broken => Reason::ChannelBroken,
+        End::Idle => Reason::ChannelIdle,
+        End::Stopped(GOING_AWAY) => Reason::Drained,
+        End::Stopped(_) => Reason::FlagOff,
     };
+    if let End::Stopped(code) = ended.end {
+        exchange.record.detail = Some(format!("closed by scopegate with {code}").into());
+    }
 }
 
 /// Ready when an open channel of this surface must end: the process leaves, or a flag was turned off.
 async fn stop(current: Arc<Current>, mut drain: Drain, surface: Box<str>) -> Stop {
     let mut changes = current.changes();
+    // It may have been turned off while the upstream thought about the handshake.
+    if let Some(stop) = flag_off(&current, &surface) {
+        return stop;
+    }
     loop {
         tokio::select! {
             deadline = drain.deadline() => {

@@ -24,6 +24,7 @@ use crate::forward::headers::{X_FORWARDED_PROTO, X_REQUEST_ID};
 use crate::forward::upload::Progress;
 use crate::observe::lines::Lines;
 use crate::observe::metrics::Metrics;
+use crate::observe::reason::Reason;
 use crate::observe::record::{Path, Record};
 use crate::snapshot::{Held, Snapshot};
 
@@ -83,7 +84,7 @@ impl Exchange {
         self.route = route.map(|route| route.id);
         let path = || head.uri.path_and_query().cloned();
         self.record.path = match (self.surface(), decision) {
-            (Some(surface), _) if surface.private => Path::Hidden,
+            (Some(_), _) if self.snapshot.policy.is_private(head.uri.path()) => Path::Hidden,
             (Some(_), _) => path().map_or(Path::Hidden, Path::Shown),
             (None, Err(Denial::RouteUnknown { .. })) => {
                 Path::Masked(self.snapshot.policy.masked(head.uri.path()))
@@ -170,6 +171,14 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if let Some(progress) = &self.progress {
             self.record.received += progress.received.get();
+        }
+        if self.record.reason == Reason::ClientGone {
+            // Nobody has said yet how it ended: was it really the client?
+            if std::thread::panicking() {
+                self.record.reason = Reason::Internal;
+            } else if self.lines.is_ending() {
+                self.record.reason = Reason::Drained;
+            }
         }
         let route = self.snapshot.meters(self.route);
         self.metrics.count(&self.record, route);

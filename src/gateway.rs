@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN};
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::accept::Door;
@@ -14,7 +14,7 @@ use crate::accept::drain::Open;
 use crate::accept::peer::Peer;
 use crate::channel::{self, Handshake, Refused};
 use crate::config::Credential;
-use crate::config::route::{Access, ErrorForm};
+use crate::config::route::Access;
 use crate::config::surface::ChannelRefusal;
 use crate::decide::call::Call;
 use crate::decide::decide;
@@ -126,7 +126,7 @@ impl Gateway {
     /// The one place where a refusal becomes a response.
     fn refuse(
         &self,
-        refusal: &Refusal,
+        mut refusal: &Refusal,
         snapshot: &Snapshot,
         from: &Origin<'_>,
         head: &mut Parts,
@@ -138,9 +138,10 @@ impl Gateway {
             matches!(refusal, Refusal::Denied(Denial::FlagOff { .. } | Denial::QueryMissing { .. }));
         if let Refusal::Denied(Denial::FlagOff { .. }) = refusal
             && let (Some(page), Some(method)) = (&from.page, head.headers.get(ACCESS_CONTROL_REQUEST_METHOD))
-            && head.method == http::Method::OPTIONS
+            && head.method == Method::OPTIONS
         {
             // The page may ask, so that it can read the refusal that follows.
+            exchange.record.refused(Reason::Preflight, refusal.detail());
             return refuse::preflight(cors, page, method, &exchange.record.id);
         }
         if final_for_channels
@@ -150,14 +151,18 @@ impl Gateway {
         {
             let words = message.clone().map_or_else(|| refusal.message(), String::from);
             let stop = handshake.goodbye(refusal.reason(), *code, &words, &exchange.record.id);
-            return match self.refused.enter() {
-                Some(room) => handshake.refuse(stop, refusal.reason(), room, &exchange.record.id),
-                None => refuse::response(&Refusal::ChannelsBusy, ErrorForm::Object, &exchange.record.id),
-            };
+            if let Some(room) = self.refused.enter() {
+                return handshake.refuse(stop, refusal.reason(), room, &exchange.record.id);
+            }
+            refusal = &Refusal::ChannelsBusy;
+            exchange.record.refused(refusal.reason(), None);
         }
         let mut response = refuse::response(refusal, exchange.error_form(), &exchange.record.id);
         if let (Some(cors), Some(page)) = (cors, &from.page) {
             refuse::allow_origin(response.headers_mut(), cors, page);
+        }
+        if head.method == Method::HEAD {
+            refuse::bodyless(&mut response);
         }
         response
     }
@@ -168,6 +173,11 @@ impl Gateway {
         let snapshot = RefCell::new(Rc::new(shared.current.hold()));
         let refused = Refused::default();
         Self { shared, open: Rc::default(), snapshot, client: Rc::default(), lines: Rc::new(lines), refused }
+    }
+
+    /// What is still open is about to be cut.
+    pub fn cut(&self) {
+        self.lines.end();
     }
 
     /// Connections and tunnels of this worker.

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL,
-    CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE, VARY, WWW_AUTHENTICATE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE, VARY, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, Response, StatusCode};
+use http_body::Body as _;
 
 use crate::config::cors::{Cors, Origins};
 use crate::config::route::ErrorForm;
@@ -113,6 +114,13 @@ pub fn response(refusal: &Refusal, form: ErrorForm, id: &HeaderValue) -> Respons
         }
     }
     response
+}
+
+/// The same to a HEAD (RFC 9110, 9.3.2): its length, and nothing of that length.
+pub fn bodyless(response: &mut Response<Body>) {
+    let length = response.body().size_hint().exact().unwrap_or_default();
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    *response.body_mut() = Body::Empty;
 }
 
 /// The fields that a denial's status asks for.

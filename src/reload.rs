@@ -17,7 +17,6 @@ use crate::config::file::{self, Loaded};
 use crate::config::keys::KeysFile;
 use crate::config::problem::{Problems, Severity};
 use crate::config::{Config, KeysFrom};
-use crate::forward::resolve::look_up;
 use crate::observe::metrics::{Metrics, Reload};
 use crate::snapshot::{Current, Snapshot};
 
@@ -113,7 +112,7 @@ impl Reloader {
     /// Follows the files for as long as the process lives; `signal` (SIGHUP) asks for it too.
     pub async fn run(mut self, mut signal: impl AsyncFnMut()) {
         // What changed between the first reading and the watch.
-        self.look().await;
+        self.look();
         loop {
             tokio::select! {
                 changed = self.changes.recv() => if changed.is_none() { std::future::pending::<()>().await },
@@ -121,13 +120,13 @@ impl Reloader {
             }
             let began = Instant::now();
             while began.elapsed() < SETTLE_AT_MOST && timeout(SETTLE, self.changes.recv()).await.is_ok() {}
-            self.look().await;
+            self.look();
         }
     }
 
-    /// Reads both files again, and puts in force what is new and good of them. The keys first: a revocation does
-    /// not wait for what a new configuration has to look up.
-    async fn look(&mut self) {
+    /// Reads both files again, and puts in force what is new and good of them. The keys first, since
+    /// they may hold a revocation.
+    fn look(&mut self) {
         if self.look_at_keys() {
             let snapshot = self.build();
             self.put_in_force(snapshot);
@@ -135,9 +134,9 @@ impl Reloader {
         if self.look_at_config() {
             self.look_at_keys();
             let (snapshot, previous) = (self.build(), self.current.load());
-            // A request must not meet a name that has no address yet.
-            for upstream in snapshot.upstreams.iter().filter(|upstream| !upstream.is_resolved()) {
-                look_up(upstream).await;
+            // A request must not meet a name that has no address yet, and no revocation waits for a resolver: until the
+            // new name has been looked up, which happens at once, its upstream is where it was.
+            for upstream in &snapshot.upstreams {
                 if let Some(old) =
                     previous.upstreams.iter().find(|old| old.config.name == upstream.config.name)
                 {

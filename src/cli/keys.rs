@@ -3,13 +3,14 @@
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 
 use crate::config::file::{parse_keys, read};
+use crate::config::problem::Severity;
 use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
 
@@ -19,6 +20,9 @@ const PREFIX: &str = "sgk_";
 const RANDOM_BYTES: usize = 32;
 /// Far above any key that there is; below what a mistaken pipe would bring.
 const LONGEST: u64 = 4096;
+
+/// A thousand years.
+const LONGEST_LIFE: Duration = Duration::from_secs(1000 * 366 * 86_400);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Keys {
@@ -142,8 +146,9 @@ fn time(when: &str) -> anyhow::Result<SystemTime> {
         return Ok(time);
     }
     match humantime::parse_duration(when) {
-        Ok(duration) => Ok(SystemTime::now() + duration),
-        Err(_) => bail!(
+        // Past the year 9999 there is no way to write it.
+        Ok(duration) if duration < LONGEST_LIFE => Ok(SystemTime::now() + duration),
+        Ok(_) | Err(_) => bail!(
             "`--expires {when}` is no date (2027-01-31), time (2027-01-31T12:00:00Z) or duration (90days)"
         ),
     }
@@ -179,7 +184,9 @@ fn append(file: &Path, row: &[String]) -> anyhow::Result<()> {
         after.value.keys.get(..before.keys.len()) == Some(&*before.keys) && after.value.teams == before.teams;
     let added = after.value.keys.len() == before.keys.len() + 1 && after.value.refused == before.refused;
     if !kept || !added {
-        eprint!("{}", after.problems);
+        for problem in after.problems.iter().filter(|problem| problem.severity == Severity::Error) {
+            eprintln!("{problem}");
+        }
         bail!("{} is left as it was: with the new entry it would not be good (see above)", file.display());
     }
     // Whole or not at all: a reader sees the old file or the new one.

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, HOST, ORIGIN, UPGRADE};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Method, Version};
@@ -14,6 +14,8 @@ use super::denial::Denial;
 pub struct Call<'a> {
     /// As it came.
     pub method: &'a Method,
+    /// Of the client's connection.
+    pub version: Version,
     /// The path as it came, without the query.
     pub path: &'a str,
     /// The query, without its question mark.
@@ -32,8 +34,8 @@ impl<'a> Call<'a> {
             return Err(Denial::TargetInvalid);
         }
         host(head)?;
-        let Parts { method, uri, headers, .. } = head;
-        Ok(Self { method, path: uri.path(), query: uri.query(), headers, now })
+        let Parts { method, uri, headers, version, .. } = head;
+        Ok(Self { method, version: *version, path: uri.path(), query: uri.query(), headers, now })
     }
 
     /// The method that a CORS preflight asks for (Fetch standard, "CORS-preflight fetch"); `None` for
@@ -53,7 +55,11 @@ impl<'a> Call<'a> {
             let values = self.headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
             values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
         };
-        *self.method == Method::GET && has(UPGRADE, "websocket") && has(CONNECTION, "upgrade")
+        let opens = *self.method == Method::GET && self.version == Version::HTTP_11;
+        opens
+            && self.headers.contains_key(SEC_WEBSOCKET_KEY)
+            && has(UPGRADE, "websocket")
+            && has(CONNECTION, "upgrade")
     }
 
     /// Whether the query has a value for this name.

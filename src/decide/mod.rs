@@ -29,6 +29,8 @@ use route::{Matched, RouteId, Router};
 #[derive(Debug)]
 pub struct Policy {
     router: Router,
+    /// The paths of private surfaces, whatever the method.
+    hidden: Router,
     flags: Flags,
     scopes: Scopes,
     unmatched: u16,
@@ -63,6 +65,7 @@ impl Policy {
     pub fn new(live: &config::Live) -> Self {
         let mut policy = Self {
             router: Router::default(),
+            hidden: Router::default(),
             flags: Flags::new(&live.flags),
             scopes: live.scopes.clone(),
             unmatched: live.unmatched,
@@ -73,6 +76,9 @@ impl Policy {
             for route in &written.routes {
                 let id = policy.routes.len();
                 policy.router.add(route, id);
+                if written.private {
+                    policy.hidden.add(&config::route::Route { method: None, ..route.clone() }, id);
+                }
                 policy.routes.push(Route {
                     id,
                     surface,
@@ -97,6 +103,12 @@ impl Policy {
     #[must_use]
     pub fn scopes(&self) -> &Scopes {
         &self.scopes
+    }
+
+    /// Whether a path may hold a secret: it lies where a private surface has a route, with this method or another.
+    #[must_use]
+    pub fn is_private(&self, path: &str) -> bool {
+        Path::read(path).is_ok_and(|path| matches!(self.hidden.find("", path), Matched::Route { .. }))
     }
 
     /// A path that no route matched, with every segment that is not in the configuration hidden: it may be a

@@ -134,6 +134,12 @@ impl<'a> Search<'a> {
             Some((segment, behind)) => (segment, Some(behind)),
             None => (left, None),
         };
+        // The path `/` has one segment, the empty one, and is the root itself.
+        if self.path.as_str() == "/"
+            && let Some(found) = self.take(&node.here, 0).or_else(|| self.take(&node.rest, 0))
+        {
+            return Some(found);
+        }
         if segment.is_empty() && node.param.is_some() {
             self.empty_param = true;
             return None;
@@ -147,10 +153,6 @@ impl<'a> Search<'a> {
             && let Some(found) = self.walk(param, behind)
         {
             return Some(found);
-        }
-        // The path `/` has one segment, the empty one, and is the root itself.
-        if left.is_empty() && self.path.as_str() == "/" {
-            return self.take(&node.here, 0).or_else(|| self.take(&node.rest, 0));
         }
         self.take(&node.rest, left.len())
     }
@@ -244,6 +246,11 @@ mod tests {
 
     #[test]
     fn slash_and_everything_below() {
+        let with_param = router(&["GET /", "GET /{page}"]);
+        assert_eq!(
+            with_param.find("GET", Path::read("/").expect("one reading")),
+            Matched::Route { id: 0, tail: 1 }
+        );
         let router = router(&["GET /**"]);
         for raw in ["/", "/a", "/a/b/"] {
             let found = router.find("GET", Path::read(raw).expect("one reading"));

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::fault::Fault;
 use super::socket::Socket;
-use super::upload::{Progress, Upload};
+use super::upload::{Broken, Progress, Upload};
 use super::wire::{Wire, Wires};
 use crate::config;
 use crate::config::limits::Timeouts;
@@ -39,6 +39,7 @@ pub struct Upstream {
     pub meters: UpstreamMeters,
     id: u64,
     addresses: ArcSwap<Vec<SocketAddr>>,
+    looked_up: AtomicBool,
     turn: AtomicUsize,
 }
 
@@ -77,7 +78,7 @@ pub struct Lease {
     connection: Connection,
     client: Rc<Client>,
     upstream: Arc<Upstream>,
-    keep: Duration,
+    timeouts: Timeouts,
     used_before: bool,
     for_one_request: bool,
 }
@@ -95,6 +96,7 @@ impl Upstream {
             config,
             meters,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
+            looked_up: AtomicBool::new(!addresses.is_empty()),
             addresses: ArcSwap::from_pointee(addresses),
             turn: AtomicUsize::new(0),
         }
@@ -106,7 +108,13 @@ impl Upstream {
         !self.addresses.load().is_empty()
     }
 
-    /// Takes over what another has, where it has nothing itself: its name could not be resolved.
+    /// Whether its addresses are its own, and not those of the upstream that it replaces.
+    #[must_use]
+    pub fn is_looked_up(&self) -> bool {
+        self.looked_up.load(Ordering::Relaxed)
+    }
+
+    /// Takes over what another has, until its own name has been looked up.
     pub fn inherit(&self, other: &Self) {
         if !self.is_resolved() {
             self.addresses.store(other.addresses.load_full());
@@ -115,6 +123,7 @@ impl Upstream {
 
     /// Takes the addresses that its name has now; true where that is news.
     pub fn resolved(&self, mut addresses: Vec<SocketAddr>) -> bool {
+        self.looked_up.store(true, Ordering::Relaxed);
         addresses.sort_unstable();
         addresses.dedup();
         let news = **self.addresses.load() != addresses;
@@ -148,7 +157,7 @@ impl Client {
                 connection,
                 client: Rc::clone(self),
                 upstream: Arc::clone(upstream),
-                keep: timeouts.pool,
+                timeouts: *timeouts,
                 used_before,
                 for_one_request: false,
             };
@@ -263,9 +272,11 @@ impl Lease {
     /// one side said `close`, or where the request's body is still on its way.
     pub fn finish(self) {
         self.wire().rest();
-        if self.connection.sender.is_ready() && !self.for_one_request {
-            let Self { connection, client, upstream, keep, .. } = self;
-            client.keep(&upstream, connection, keep);
+        if !self.connection.sender.is_ready() {
+            self.wire().let_finish(&self.timeouts);
+        } else if !self.for_one_request {
+            let Self { connection, client, upstream, timeouts, .. } = self;
+            client.keep(&upstream, connection, timeouts.pool);
         }
     }
 
@@ -273,8 +284,10 @@ impl Lease {
         if let Some(fault) = self.wire().fault() {
             return fault;
         }
-        if progress.is_some_and(|progress| progress.broken.get()) {
-            return Fault::ClientInvalid;
+        match progress.and_then(|progress| progress.broken.get()) {
+            Some(Broken::Gone) => return Fault::ClientGone,
+            Some(Broken::Invalid) => return Fault::ClientInvalid,
+            None => {}
         }
         if error.is_parse() || error.is_parse_status() { Fault::Invalid(error) } else { Fault::Closed(error) }
     }

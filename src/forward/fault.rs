@@ -47,7 +47,10 @@ pub enum Fault {
     /// The client stopped sending.
     #[error("the client's body did not arrive in time")]
     ClientTimeout,
-    /// The client's body broke off or was malformed.
+    /// The client left while it was sending.
+    #[error("the client left in the middle of its body")]
+    ClientGone,
+    /// The client's body was malformed.
     #[error("the client's body is not what its head announced")]
     ClientInvalid,
 }
@@ -65,6 +68,7 @@ impl Fault {
             Self::Closed(_) => Reason::UpstreamClosed,
             Self::Invalid(_) | Self::Upgrade => Reason::UpstreamInvalid,
             Self::ClientTimeout => Reason::ClientTimeout,
+            Self::ClientGone => Reason::ClientGone,
             Self::ClientInvalid => Reason::ClientInvalid,
         }
     }

@@ -9,6 +9,7 @@ pub struct Frames {
     have: usize,
     payload: u64,
     closed: bool,
+    fragmented: bool,
 }
 
 impl Frames {
@@ -24,7 +25,7 @@ impl Frames {
     #[must_use]
     pub fn rest_of_frame(&self, bytes: &[u8]) -> usize {
         let mut ahead =
-            Self { header: self.header, have: self.have, payload: self.payload, closed: self.closed };
+            Self { header: self.header, have: self.have, payload: self.payload, ..Self::default() };
         let mut taken = 0;
         while !ahead.is_between() && taken < bytes.len() {
             taken += ahead.step(bytes.get(taken..).unwrap_or_default());
@@ -36,6 +37,12 @@ impl Frames {
     #[must_use]
     pub fn is_between(&self) -> bool {
         self.have == 0 && self.payload == 0
+    }
+
+    /// A message has begun whose last fragment has not passed: no other may stand between.
+    #[must_use]
+    pub fn is_mid_message(&self) -> bool {
+        self.fragmented
     }
 
     /// A close frame has passed: nothing may follow it.
@@ -69,6 +76,10 @@ impl Frames {
                 _ => length.fold(0, |length, byte| length << 8 | u64::from(*byte)),
             };
             self.closed |= first & 0x0f == 8;
+            // Control frames may stand inside a fragmented message, and end none.
+            if first & 0x08 == 0 {
+                self.fragmented = first & 0x80 == 0;
+            }
             self.have = 0;
         }
         1

@@ -63,6 +63,9 @@ pub fn request(headers: &mut HeaderMap, permit: &Permit<'_>, with: &Outbound<'_>
     let trailers_wanted = wants_trailers(headers);
     remove_hop_by_hop(headers);
     remove_forgeries(headers, with.trusted);
+    if !permit.surface.private {
+        remove_overrides(headers);
+    }
     forwarded(headers, with);
     // A webhook's own request id is part of "as it came".
     if !(permit.surface.private && headers.contains_key(&X_REQUEST_ID)) {
@@ -169,6 +172,26 @@ fn remove_forgeries(headers: &mut HeaderMap, trusted: bool) {
     // Most requests have none, and pay for one look at each name.
     if headers.keys().any(forged) {
         let names: Vec<_> = headers.keys().filter(|name| forged(name)).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
+}
+
+/// What would have the upstream read another method or target than the one that was decided.
+const OVERRIDES: [&str; 5] =
+    ["x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"];
+
+/// Removes overrides of method and target. A private surface has no scope that they could change, and its headers
+/// are the upstream's to read.
+fn remove_overrides(headers: &mut HeaderMap) {
+    let overrides = |name: &HeaderName| {
+        let spelled = name.as_str();
+        spelled.starts_with('x')
+            && OVERRIDES.iter().any(|known| known.len() == spelled.len() && folds_to(spelled, known))
+    };
+    if headers.keys().any(overrides) {
+        let names: Vec<_> = headers.keys().filter(|name| overrides(name)).cloned().collect();
         for name in names {
             headers.remove(name);
         }

@@ -14,9 +14,12 @@ pub mod wire;
 use std::rc::Rc;
 
 use data_encoding::BASE64;
-use http::header::{CONNECTION, HOST, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    TRANSFER_ENCODING, UPGRADE,
+};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use sha1::{Digest as _, Sha1};
@@ -66,6 +69,13 @@ pub async fn forward(
     headers::request(&mut head.headers, permit, outbound);
     let (upload, known) = Upload::new(body, *timeouts);
     *progress = known;
+    // Of a GET or HEAD whose head announces no body, the library would send none.
+    if progress.is_some()
+        && matches!(head.method, Method::GET | Method::HEAD)
+        && !head.headers.contains_key(CONTENT_LENGTH)
+    {
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     let switching = (permit.ask == Ask::Channel).then(|| {
         let accept = head.headers.get(SEC_WEBSOCKET_KEY).map(accept_of);
         (accept, head.extensions.remove::<OnUpgrade>())

@@ -75,8 +75,9 @@ where
         if stopped.is_none()
             && let Poll::Ready(why) = stop.as_mut().poll(cx)
         {
-            to_client.stop(why.goodbye());
-            to_upstream.stop(frames::masked_close(why.code).to_vec());
+            let message = why.message.as_deref().map(frames::text).unwrap_or_default();
+            to_client.stop(Goodbye { message, close: frames::close(why.code).to_vec() });
+            to_upstream.stop(Goodbye { message: Vec::new(), close: frames::masked_close(why.code).to_vec() });
             silence.set(sleep(GOODBYE));
             stopped = Some(why.code);
         }
@@ -119,12 +120,19 @@ struct Pump {
     phase: Phase,
 }
 
+/// What is said at the end: a message where no other is under way (RFC 6455, 5.4), and a close.
+#[derive(Debug, Default)]
+struct Goodbye {
+    message: Vec<u8>,
+    close: Vec<u8>,
+}
+
 #[derive(Debug)]
 enum Phase {
     /// Everything is passed on.
     Open,
     /// The frame that has begun is finished, then this is said instead of what follows.
-    Stopping(Vec<u8>),
+    Stopping(Goodbye),
     /// It has been said up to here; then it is flushed.
     Saying(Vec<u8>, usize),
     /// What still comes is read and forgotten, so that the side can finish.
@@ -152,7 +160,7 @@ impl Pump {
         self.frames.is_closed() && self.frames.is_between()
     }
 
-    fn stop(&mut self, goodbye: Vec<u8>) {
+    fn stop(&mut self, goodbye: Goodbye) {
         if matches!(self.phase, Phase::Open) {
             self.phase = Phase::Stopping(goodbye);
         }
@@ -175,7 +183,7 @@ impl Pump {
                     let ignored = self.buffer.get(self.written..self.read).unwrap_or_default();
                     self.frames.pass(ignored);
                     (self.written, self.read) = (0, 0);
-                    if self.frames.is_closed() || ready!(self.fill(cx, reader))? == 0 {
+                    if self.has_said_goodbye() || ready!(self.fill(cx, reader))? == 0 {
                         self.phase = Phase::Done;
                     }
                 }
@@ -188,9 +196,16 @@ impl Pump {
                         self.phase = Phase::Ignoring;
                     }
                 },
-                Phase::Stopping(_) if self.frames.is_closed() => self.phase = Phase::Ignoring,
+                Phase::Stopping(_) if self.frames.is_closed() && self.frames.is_between() => {
+                    self.phase = Phase::Ignoring;
+                }
                 Phase::Stopping(goodbye) if self.frames.is_between() => {
-                    self.phase = Phase::Saying(std::mem::take(goodbye), 0);
+                    let Goodbye { mut message, close } = std::mem::take(goodbye);
+                    if self.frames.is_mid_message() {
+                        message.clear();
+                    }
+                    message.extend_from_slice(&close);
+                    self.phase = Phase::Saying(message, 0);
                 }
                 Phase::Open | Phase::Stopping(_) => ready!(self.pass(cx, reader, writer))?,
             }

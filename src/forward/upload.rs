@@ -1,6 +1,8 @@
 //! The client's body on its way to the upstream: passed on as it comes, never gathered.
 
 use std::cell::{Cell, RefCell};
+use std::error::Error as _;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -32,12 +34,31 @@ pub enum Upload {
 pub struct Progress {
     /// Bytes that came from the client.
     pub received: Cell<u64>,
-    /// The client broke off, or sent what is no body.
-    pub broken: Cell<bool>,
+    /// The client left, or sent what is no body.
+    pub broken: Cell<Option<Broken>>,
     /// The connection that the request has now.
     pub wire: RefCell<Option<Rc<Wire>>>,
     /// How long each side may take.
     pub timeouts: Timeouts,
+}
+
+/// How a client's body failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// Its connection ended.
+    Gone,
+    /// Its bytes are no body.
+    Invalid,
+}
+
+impl From<&hyper::Error> for Broken {
+    fn from(error: &hyper::Error) -> Self {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+        match cause {
+            Some(ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Self::Gone,
+            _ => Self::Invalid,
+        }
+    }
 }
 
 impl Upload {
@@ -49,7 +70,7 @@ impl Upload {
         }
         let progress = Rc::new(Progress {
             received: Cell::new(0),
-            broken: Cell::new(false),
+            broken: Cell::new(None),
             wire: RefCell::new(None),
             timeouts,
         });
@@ -79,7 +100,7 @@ impl http_body::Body for Upload {
         let frame = match ready!(polled) {
             None => None,
             Some(Err(error)) => {
-                progress.broken.set(true);
+                progress.broken.set(Some(Broken::from(&error)));
                 Some(Err(error))
             }
             Some(Ok(frame)) => Some(Ok(match frame.into_trailers() {

@@ -90,6 +90,12 @@ impl Wire {
         self.waiting.set(Some((Waiting::Answer, Instant::now() + timeouts.idle)));
     }
 
+    /// The answer is whole, and the client's body is not: it may finish it, at a client's pace and no longer.
+    pub fn let_finish(&self, timeouts: &Timeouts) {
+        self.answered.set(false);
+        self.upload(true, timeouts);
+    }
+
     /// Nobody is waited for.
     pub fn rest(&self) {
         self.waiting.set(None);

@@ -3,7 +3,7 @@
 //! A worker writes lines into a buffer of its own and hands it on in batches, so that a request costs no
 //! system call. A reader that does not keep up costs lines, counted, and never a request its time.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,6 +22,7 @@ const WAITING: usize = 128;
 pub struct Lines {
     out: Option<SyncSender<Vec<u8>>>,
     batch: RefCell<Batch>,
+    ending: Cell<bool>,
     dropped: IntCounter,
 }
 
@@ -57,7 +58,7 @@ impl Lines {
     /// `None` writes nothing.
     #[must_use]
     pub fn new(out: Option<SyncSender<Vec<u8>>>, dropped: IntCounter) -> Self {
-        Self { out, batch: RefCell::default(), dropped }
+        Self { out, batch: RefCell::default(), ending: Cell::new(false), dropped }
     }
 
     /// Adds the line of a request that has ended.
@@ -72,6 +73,17 @@ impl Lines {
         if batch.bytes.len() >= BATCH {
             self.hand_on(&mut batch);
         }
+    }
+
+    /// From now on, what ends is cut because the worker ends.
+    pub fn end(&self) {
+        self.ending.set(true);
+    }
+
+    /// Whether the worker has cut what was left.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.ending.get()
     }
 
     /// Hands on what has gathered. Called by the worker's tick.

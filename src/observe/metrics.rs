@@ -3,6 +3,7 @@
 //! Labels are bounded: surfaces and route templates come from the configuration, methods and reasons from
 //! tables. What a request needs is resolved at its first use and kept, so that a label is not looked up twice.
 
+use std::array::from_fn;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -188,7 +189,10 @@ impl Metrics {
         let method =
             METHODS.iter().position(|known| *known == record.method.as_str()).unwrap_or(METHODS.len() - 1);
         let class = usize::from(record.status / 100).min(CLASSES.len() - 1);
-        let ends = route.requests.get(method).map(|ends| ends.get_or_init(Box::default));
+        let ends = route
+            .requests
+            .get(method)
+            .map(|ends| ends.get_or_init(|| Box::new(from_fn(|_| from_fn(|_| OnceLock::new())))));
         let end = ends.and_then(|ends| ends.get(class)).and_then(|ends| ends.get(record.reason.index()));
         let (Some(end), Some(method), Some(class)) = (end, METHODS.get(method), CLASSES.get(class)) else {
             return;
@@ -241,8 +245,11 @@ impl Metrics {
 }
 
 impl UpstreamMeters {
-    /// Counts a fault of this upstream. Faults are rare: the label is looked up.
+    /// Counts a fault, if it is this upstream's and not the client's. Faults are rare: the label is looked up.
     pub fn fault(&self, reason: Reason) {
+        if matches!(reason, Reason::ClientTimeout | Reason::ClientInvalid | Reason::ClientGone) {
+            return;
+        }
         self.faults.with_label_values(&[&*self.name, reason.code()]).inc();
     }
 }

@@ -9,7 +9,7 @@
 pub enum Reason {
     /// The upstream's own answer was forwarded to its end, whatever its status.
     Passed,
-    /// A preflight that the configuration answers.
+    /// A preflight that is answered here.
     Preflight,
     /// The target is no path of ours: CONNECT, `*`, or an authority that contradicts Host.
     TargetInvalid,
@@ -69,6 +69,12 @@ pub enum Reason {
     ClientInvalid,
     /// The client left before its answer was whole.
     ClientGone,
+    /// Neither side of a channel said anything for too long.
+    ChannelIdle,
+    /// A side of a channel broke off.
+    ChannelBroken,
+    /// It was cut because this process ends.
+    Drained,
     /// A defect of ours.
     Internal,
 }
@@ -89,7 +95,7 @@ impl Reason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 35] = [
         Self::Passed,
         Self::Preflight,
         Self::TargetInvalid,
@@ -121,6 +127,9 @@ impl Reason {
         Self::ClientTimeout,
         Self::ClientInvalid,
         Self::ClientGone,
+        Self::ChannelIdle,
+        Self::ChannelBroken,
+        Self::Drained,
         Self::Internal,
     ];
 
@@ -142,7 +151,7 @@ impl Reason {
     pub fn row(self) -> Row {
         let (code, status, message) = match self {
             Self::Passed => ("passed", 0, "The upstream answered."),
-            Self::Preflight => ("preflight", 204, "A CORS preflight was answered from the configuration."),
+            Self::Preflight => ("preflight", 204, "A CORS preflight was answered here and not by the upstream."),
             Self::TargetInvalid => ("target_invalid", 400, "The request target must be a path, and its authority, if any, must equal Host."),
             Self::HostInvalid => ("host_invalid", 400, "Exactly one valid Host is required."),
             Self::PathAmbiguous => ("path_ambiguous", 400, "The path can be read in more than one way. Send it without dot segments, doubled slashes, and encoded slashes."),
@@ -172,6 +181,9 @@ impl Reason {
             Self::ClientTimeout => ("client_timeout", 408, "The request's body did not arrive in time."),
             Self::ClientInvalid => ("client_invalid", 400, "The request's body is not what its head announced."),
             Self::ClientGone => ("client_gone", 499, "The client left before its answer was whole."),
+            Self::ChannelIdle => ("channel_idle", 0, "Neither side of the channel said anything for too long."),
+            Self::ChannelBroken => ("channel_broken", 0, "A side of the channel broke off."),
+            Self::Drained => ("drained", 0, "This gateway ended before the answer was whole, or closed the channel to end."),
             Self::Internal => ("internal", 500, "This gateway has failed."),
         };
         Row { code, status, message }
