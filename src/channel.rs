@@ -50,13 +50,13 @@ pub async fn run(switched: Switched, mut exchange: Box<Exchange>, current: Arc<C
     metrics.tunnels.dec();
     exchange.record.received += ended.received;
     exchange.record.sent += ended.sent;
-    exchange.record.reason = match ended.end {
+    exchange.record.reason = Some(match ended.end {
         End::Finished => Reason::Passed,
         End::Broken => Reason::ChannelBroken,
         End::Idle => Reason::ChannelIdle,
         End::Stopped(GOING_AWAY) => Reason::Drained,
         End::Stopped(_) => Reason::FlagOff,
-    };
+    });
     if let End::Stopped(code) = ended.end {
         exchange.record.detail = Some(format!("closed by scopegate with {code}").into());
     }

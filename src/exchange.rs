@@ -172,13 +172,11 @@ impl Drop for Exchange {
         if let Some(progress) = &self.progress {
             self.record.received += progress.received.get();
         }
-        if self.record.reason == Reason::ClientGone {
-            // Nobody has said yet how it ended: was it really the client?
-            if std::thread::panicking() {
-                self.record.reason = Reason::Internal;
-            } else if self.lines.is_ending() {
-                self.record.reason = Reason::Drained;
-            }
+        // Where nobody has said how it ended, it is not always the client that has left.
+        if self.record.reason.is_none() && std::thread::panicking() {
+            self.record.reason = Some(Reason::Internal);
+        } else if self.record.reason.is_none() && self.lines.is_ending() {
+            self.record.reason = Some(Reason::Drained);
         }
         let route = self.snapshot.meters(self.route);
         self.metrics.count(&self.record, route);

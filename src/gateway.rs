@@ -220,7 +220,7 @@ fn preflight(
         return None;
     }
     let method = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
-    exchange.record.reason = Reason::Preflight;
+    exchange.record.reason = Some(Reason::Preflight);
     Some(refuse::preflight(Some(cors), from.page.as_ref()?, method, &exchange.record.id))
 }
 

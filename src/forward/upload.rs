@@ -54,10 +54,8 @@ pub enum Broken {
 impl From<&hyper::Error> for Broken {
     fn from(error: &hyper::Error) -> Self {
         let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
-        match cause {
-            Some(ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Self::Gone,
-            _ => Self::Invalid,
-        }
+        let malformed = matches!(cause, Some(ErrorKind::InvalidInput | ErrorKind::InvalidData));
+        if malformed || error.is_parse() { Self::Invalid } else { Self::Gone }
     }
 }
 

@@ -127,7 +127,7 @@ fn line(out: &mut Vec<u8>, second: &mut Second, record: &Record, surface: &str, 
         text(out, "team", &caller.team);
         text(out, "key", &caller.key_id);
     }
-    text(out, "reason", record.reason.code());
+    text(out, "reason", record.end().code());
     if let Some(detail) = &record.detail {
         text(out, "detail", detail);
     }

@@ -193,7 +193,7 @@ impl Metrics {
             .requests
             .get(method)
             .map(|ends| ends.get_or_init(|| Box::new(from_fn(|_| from_fn(|_| OnceLock::new())))));
-        let end = ends.and_then(|ends| ends.get(class)).and_then(|ends| ends.get(record.reason.index()));
+        let end = ends.and_then(|ends| ends.get(class)).and_then(|ends| ends.get(record.end().index()));
         let (Some(end), Some(method), Some(class)) = (end, METHODS.get(method), CLASSES.get(class)) else {
             return;
         };
@@ -203,7 +203,7 @@ impl Metrics {
                 &route.route,
                 *method,
                 *class,
-                record.reason.code(),
+                record.end().code(),
             ])
         })
         .inc();

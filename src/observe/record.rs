@@ -30,8 +30,8 @@ pub struct Record {
     pub caller: Option<Arc<Caller>>,
     /// The status that the client was sent; 0 where none was.
     pub status: u16,
-    /// How it ended.
-    pub reason: Reason,
+    /// How it ended; `None` until somebody knows.
+    pub reason: Option<Reason>,
     /// Why, for the operator: what was missing, or the cause of a fault.
     pub detail: Option<Box<str>>,
     /// The layer that lacks a missing scope.
@@ -70,7 +70,7 @@ impl Path {
 }
 
 impl Record {
-    /// A request whose head has just been read. Until something else is known, the client has left.
+    /// A request whose head has just been read.
     #[must_use]
     pub fn open(peer: HeaderValue, method: Method, version: Version, id: HeaderValue) -> Self {
         Self {
@@ -83,7 +83,7 @@ impl Record {
             path: Path::Hidden,
             caller: None,
             status: 0,
-            reason: Reason::ClientGone,
+            reason: None,
             detail: None,
             layer: None,
             decided: Duration::ZERO,
@@ -100,14 +100,18 @@ impl Record {
 
     /// The last byte has been handed on.
     pub fn ended(&mut self) {
-        if self.reason == Reason::ClientGone {
-            self.reason = Reason::Passed;
-        }
+        self.reason.get_or_insert(Reason::Passed);
+    }
+
+    /// How it ended. Where nobody has said it, the client has left.
+    #[must_use]
+    pub fn end(&self) -> Reason {
+        self.reason.unwrap_or(Reason::ClientGone)
     }
 
     /// It was refused, or it broke off.
     pub fn refused(&mut self, reason: Reason, detail: Option<Box<str>>) {
-        self.reason = reason;
+        self.reason = Some(reason);
         self.detail = detail;
     }
 }

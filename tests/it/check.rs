@@ -173,3 +173,19 @@ fn an_address_in_use_is_named() {
         assert!(text.contains(address.as_str()) && text.contains(section), "{text}");
     }
 }
+
+#[test]
+fn connect_reaches_for_every_upstream() {
+    let upstream = Upstream::start();
+    let here = upstream.address.to_string();
+    for (webhooks, good, wanted) in [
+        (here.as_str(), true, "good"),
+        ("nowhere.invalid:1", false, "cannot be resolved"),
+        ("127.0.0.1:1", false, "takes no connection"),
+    ] {
+        let (_folder, path) = written(&Setup::at(&here, webhooks));
+        let output = run(&["check", "--connect", path.to_str().expect("a path")]);
+        assert_eq!(output.status.success(), good, "{}", said(&output));
+        assert!(said(&output).contains(wanted), "{}", said(&output));
+    }
+}

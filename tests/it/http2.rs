@@ -61,11 +61,18 @@ fn the_same_decisions_on_streams_of_one_connection() {
             request("GET", "/api/v1/apps", MINT, ""),
             request("GET", "/api/v1/apps", "unknown", ""),
             request("GET", "/api/v1/webhooks/../apps", "", ""),
+            request("HEAD", "/api/v1/apps", "unknown", ""),
         ],
     );
     let told: Vec<_> = answers.iter().map(|(status, reason, ..)| (*status, reason.as_str())).collect();
-    let wanted =
-        [(200, ""), (200, ""), (403, "scope_missing"), (401, "key_unknown"), (400, "path_ambiguous")];
+    let wanted = [
+        (200, ""),
+        (200, ""),
+        (403, "scope_missing"),
+        (401, "key_unknown"),
+        (400, "path_ambiguous"),
+        (401, "key_unknown"),
+    ];
     assert_eq!(told, wanted);
     assert_eq!(answers[0].2, "GET /api/v1/apps?x=%20");
     let seen = upstream.seen();
