@@ -23,7 +23,8 @@ use tokio::net::TcpListener;
 
 use crate::accept::drain::Phase;
 use crate::config::cors::Origins;
-use crate::config::route::{Access, Requirement, Route};
+use crate::config::listen::Events;
+use crate::config::route::{Access, ErrorForm, Requirement, Route};
 use crate::config::surface::{ChannelRefusal, OnFlagOff, Surface};
 use crate::config::upstream::Address;
 use crate::config::{Config, Credential, KeysFrom, Live};
@@ -108,8 +109,11 @@ fn shown(config: &Config) -> Value {
     json!({
         "listen": fixed.listen.iter().map(|listen| json!({ "address": listen.address })).collect::<Value>(),
         "admin": { "address": fixed.admin.address },
-        "workers": fixed.workers,
-        "log": { "access": fixed.log.access },
+        "workers": fixed.workers.unwrap_or_else(num_cpus::get),
+        "log": {
+            "access": fixed.log.access,
+            "events": match fixed.log.events { Events::Json => "json", Events::Text => "text" },
+        },
         "trusted_proxies": live.trusted_proxies.iter().map(ToString::to_string).collect::<Value>(),
         "upstreams": live.upstreams.iter().map(named).collect::<serde_json::Map<_, _>>(),
         "flags": live.flags.iter().map(|flag| (flag.name.to_string(), json!(flag.on))).collect::<serde_json::Map<_, _>>(),
@@ -164,6 +168,7 @@ fn route(live: &Live, route: &Route) -> Value {
         "method": route.method,
         "path": route.pattern.template,
         "query": route.query,
+        "errors": match route.errors { ErrorForm::Object => "object", ErrorForm::Text => "text" },
         "requires": match route.requirement {
             Requirement::Nothing => json!("nothing"),
             Requirement::Key => json!("a key"),

@@ -24,19 +24,19 @@ pub(super) fn run(path: &Path, connect: bool) -> ExitCode {
         errors += unreachable(files.config());
     }
     if errors > 0 {
-        eprintln!("{}: {errors} to mend, {warnings} to look at", path.display());
+        eprintln!("{}: errors: {errors}, warnings: {warnings}", path.display());
         return ExitCode::from(PROBLEMS);
     }
     if let Some(files) = files {
         let live = &files.config().live;
         let routes: usize = live.surfaces.iter().map(|surface| surface.routes.len()).sum();
         println!(
-            "{}: good; {} surfaces, {routes} routes, {} teams, {} keys{}",
+            "{}: good: {} surfaces, {routes} routes, {} teams, {} keys{}",
             path.display(),
             live.surfaces.len(),
             files.keys().teams.len(),
             files.keys().keys.len(),
-            if warnings > 0 { format!(", {warnings} to look at") } else { String::new() },
+            if warnings > 0 { format!(", {warnings} warnings") } else { String::new() },
         );
     }
     ExitCode::SUCCESS

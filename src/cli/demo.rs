@@ -136,7 +136,7 @@ fn welcome(bound: &Bound, stand_in: &StandIn, folder: &Path, keys: &DemoKeys) ->
     }
     text += &format!(
         "\nIt runs on these files; change one and save it, and the next request sees it:\n  {config}\n  {keys}\n\
-         Turn `webrtc` off there, and the keys above open nothing. Metrics: curl -s http://{admin}/metrics\n\
+         Turn `webrtc` off in scopegate.yaml, and the keys above open nothing. The folder is yours to remove. Metrics: curl -s http://{admin}/metrics\n\
          Ctrl-C ends it.\n\n",
         config = folder.join("scopegate.yaml").display(),
         keys = folder.join("keys.yaml").display(),

@@ -47,16 +47,16 @@ pub(super) struct Entry {
     /// A scope that the key gets; may be given more than once.
     #[arg(long = "scope", value_name = "SCOPE", required = true)]
     scopes: Vec<String>,
-    /// What logs name the key by; a random one unless given.
+    /// The name of the key in logs [default: a random one].
     #[arg(long)]
     id: Option<String>,
-    /// For people; the id unless given.
+    /// A name for people [default: the id].
     #[arg(long)]
     name: Option<String>,
-    /// Who makes it, for the audit.
+    /// Who made the key.
     #[arg(long, value_name = "WHO")]
     created_by: Option<String>,
-    /// When the key ends by itself: a date (2027-01-31), a time in RFC 3339, or a duration from now (90days).
+    /// When the key expires: a date (2027-01-31), a time in RFC 3339, or a duration from now (90days).
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
     /// Append the entry to this keys file; without it the entry is printed, to be pasted under `keys:`.
@@ -149,7 +149,7 @@ fn time(when: &str) -> anyhow::Result<SystemTime> {
         // Past the year 9999 there is no way to write it.
         Ok(duration) if duration < LONGEST_LIFE => Ok(SystemTime::now() + duration),
         Ok(_) | Err(_) => bail!(
-            "`--expires {when}` is no date (2027-01-31), time (2027-01-31T12:00:00Z) or duration (90days)"
+            "`--expires {when}` is not a date (2027-01-31), time (2027-01-31T12:00:00Z) or duration (90days)"
         ),
     }
 }

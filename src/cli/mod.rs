@@ -26,7 +26,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Decide and forward requests until SIGTERM.
+    /// Decide and forward requests until SIGTERM or SIGINT, then drain.
     Serve {
         /// The configuration file; config/full.yaml of the repository shows every key.
         #[arg(long, value_name = "FILE")]

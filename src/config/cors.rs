@@ -50,7 +50,7 @@ impl Cors {
             let words = node.words("`headers`", report)?;
             for (place, word) in &words {
                 if !word.bytes().all(|byte| byte.is_ascii_alphanumeric() || TOKEN.contains(&byte)) {
-                    report.error(*place, format!("`{word}` is no header name"), "write it as x-api-key");
+                    report.error(*place, format!("`{word}` is not a header name"), "write it as x-api-key");
                 }
             }
             Some(words.into_iter().map(|(_, word)| word.to_ascii_lowercase().into()).collect())
@@ -89,7 +89,7 @@ impl Origins {
             let good =
                 behind.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', ' ', '?', '#']));
             if !good || word.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii_graphic()) {
-                report.error(*place, format!("`{word}` is no origin"), "write it as browsers do, in lower case and without a path: https://app.example, or `origins: \"*\"` for any");
+                report.error(*place, format!("`{word}` is not an origin"), "write it as browsers do, in lower case and without a path: https://app.example, or `origins: \"*\"` for any");
             }
         }
         Some(Self::These(words.into_iter().map(|(_, word)| word.into()).collect()))

@@ -121,10 +121,10 @@ impl KeysFile {
             let name = id.map_or_else(String::new, |id| format!(" `{id}`"));
             if let Some(Place { line, .. }) = id_twin {
                 let hint = "neither row opens anything: give each an id of its own";
-                report.error(place, format!("key{name} stands in line {line} too"), hint);
+                report.error(place, format!("key{name} is on line {line} too"), hint);
             } else if let Some(Place { line, .. }) = digest_twin {
                 let hint = "neither row opens anything: keep one of them";
-                report.error(place, format!("the digest of key{name} stands in line {line} too"), hint);
+                report.error(place, format!("the digest of key{name} is on line {line} too"), hint);
             } else if let Some(key) = key {
                 self.keys.push(key);
                 continue;
@@ -277,7 +277,7 @@ fn time(node: &Node, what: &str, report: &mut Report<'_>) -> Option<SystemTime> 
     if time.is_err() {
         report.error(
             node.place,
-            format!("{what} is no date or time"),
+            format!("{what} is not a date or time"),
             "write it in UTC, as 2027-01-31 or 2027-01-31T12:00:00Z",
         );
     }

@@ -79,7 +79,7 @@ impl Timeouts {
                 report.error(
                     node.place,
                     format!("`{name}` is zero"),
-                    format!("there is no waiting for ever; the default is {default:?}"),
+                    format!("a timeout of zero is not allowed; the default is {default:?}"),
                 );
             }
             if name == "tunnel" && duration < Self::TUNNEL_LEAST {

@@ -102,7 +102,7 @@ fn address(node: &Node, what: &str, report: &mut Report<'_>) -> Option<SocketAdd
     if parsed.is_err() {
         report.error(
             node.place,
-            format!("`{text}` is no address with a port"),
+            format!("`{text}` is not an address with a port"),
             "write it as 0.0.0.0:8080 or [::]:8080; a name is not taken here",
         );
     }

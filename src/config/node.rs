@@ -47,7 +47,7 @@ pub struct Name {
 
 /// Which of the two would win is not to be guessed. The name is not shown: it may be a secret at the wrong place.
 const DOUBLED: (&str, &str) =
-    ("a name stands twice in this mapping", "keep one of them: which one would win is not to be guessed");
+    ("a name appears twice in this mapping", "keep one of them: which one would win is not to be guessed");
 
 /// Reads a text. No part of it is repeated in a problem: it may hold a secret.
 pub fn parse(file: &Path, text: &str) -> Result<Node, Problems> {
@@ -211,7 +211,7 @@ mod tests {
     fn what_is_no_tree_is_told_with_its_place() {
         check("a: [1, two, 3.5, ~, true]", "good");
         check("a: {", "f:1:4: error: this is not valid YAML");
-        check("a: 1\nb: 2\na: 3", "f:3:1: error: a name stands twice in this mapping");
+        check("a: 1\nb: 2\na: 3", "f:3:1: error: a name appears twice in this mapping");
         check("a: 1\n---\nb: 2", "f:3:1: error: a second document begins here, after a `---`");
         check("a: *b", "f:1:4: error: an alias (`*name`) of something that has no anchor (`&name`)");
         check(&"[".repeat(100_000), "f:1:256: error: this is not valid YAML");
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_number_and_its_text_are_one_name_however_far_apart() {
         let between: String = (0..100).map(|number| format!("t{number}: x\n")).collect();
-        check(&format!("1: x\n{between}'1': x\n"), "f:102:1: error: a name stands twice in this mapping");
+        check(&format!("1: x\n{between}'1': x\n"), "f:102:1: error: a name appears twice in this mapping");
     }
 
     #[test]

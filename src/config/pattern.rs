@@ -21,7 +21,7 @@ impl Head {
             (Some(method), Some(target), None) => (Some(method), target),
             _ => {
                 let hint = "write it as `GET /path`, or `/path` for any method";
-                report.error(place, format!("`{line}` is no route"), hint);
+                report.error(place, format!("`{line}` is not a route"), hint);
                 return None;
             }
         };
@@ -30,12 +30,12 @@ impl Head {
         {
             let hint =
                 "methods are one word in capitals, and a route has one: write two lines for two methods";
-            report.error(place, format!("`{method}` is no method"), hint);
+            report.error(place, format!("`{method}` is not a method"), hint);
             return None;
         }
         if channel && method != Some("GET") {
             let hint = "a WebSocket handshake is a GET: write `GET` before the path";
-            report.error(place, format!("`{line}` is no route of a channel"), hint);
+            report.error(place, format!("`{line}` is not a route of a channel"), hint);
         }
         let (path, names) =
             target.split_once('?').map_or((target, None), |(path, names)| (path, Some(names)));
@@ -73,7 +73,7 @@ fn segment(piece: &str, path: &str) -> Result<Segment, (String, &'static str)> {
     let name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let wrong = match piece.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
         Some(inner) if !inner.is_empty() && inner.bytes().all(name) => return Ok(Segment::Param),
-        Some(_) => (format!("`{piece}` is no parameter"), "name it with letters, digits and `_`: `{id}`"),
+        Some(_) => (format!("`{piece}` is not a parameter"), "name it with letters, digits and `_`: `{id}`"),
         None if piece.is_empty() => (
             format!("`{path}` has an empty segment"),
             "a trailing or doubled slash is another path to some servers; leave it out, or end in `/**`",
@@ -135,7 +135,7 @@ mod tests {
     /// Each of these, read otherwise, would take more paths than were written.
     #[test]
     fn what_could_be_read_in_two_ways_is_refused() {
-        check("", "`` is no route");
+        check("", "`` is not a route");
         check("GET", "`GET` does not start with a slash");
         check("**", "`**` does not start with a slash");
         check("a/**", "`a/**` does not start with a slash");

@@ -54,7 +54,7 @@ pub enum ChannelRefusal {
 }
 
 impl ChannelRefusal {
-    /// A close frame holds 123 bytes of reason; a few are kept in hand.
+    /// A page shows it as one line.
     pub const MESSAGE_MOST: usize = 120;
     /// In the range that the SDK takes as final, and not 4000, which it reads as "opened elsewhere".
     pub const CODE: u16 = 4003;
@@ -105,7 +105,7 @@ impl Surface {
             for (place, route) in places.into_iter().zip(&surface.routes) {
                 if let Some((first, other)) = shapes.get(&route.shape()) {
                     let message = format!(
-                        "`{}` can match what the route in line {} of surface `{other}` matches",
+                        "`{}` can match what the route on line {} of surface `{other}` matches",
                         route.pattern.template, first.line
                     );
                     report.error(
@@ -218,7 +218,7 @@ impl Channel {
             for node in [refusal, on_flag_off].into_iter().flatten() {
                 report.error(
                     node.place,
-                    format!("{} speaks of channels, but has no `upgrade`", fields.what),
+                    format!("{} has channel settings, but no `upgrade`", fields.what),
                     "add `upgrade: websocket`, or remove this",
                 );
             }
@@ -262,8 +262,9 @@ impl ChannelRefusal {
             && text.len() > Self::MESSAGE_MOST
         {
             let most = Self::MESSAGE_MOST;
-            let hint =
-                format!("a close frame has room for {most}; letters outside of ASCII take two or more");
+            let hint = format!(
+                "a page shows it as one line: at most {most} bytes; letters outside of ASCII take two or more"
+            );
             report.error(node.place, format!("`message` has {} bytes", text.len()), hint);
         }
         Some(Self::Close { code, message: message.map(Box::from) })

@@ -68,7 +68,7 @@ impl Upstream {
             let message = match (text.contains("://"), behind.contains(':')) {
                 (true, _) => format!("`{text}` is a URL"),
                 (false, false) => format!("`{text}` has no port"),
-                (false, true) => format!("`{text}` is no host with a port"),
+                (false, true) => format!("`{text}` is not a host with a port"),
             };
             let hint = "write it as 127.0.0.1:3001, [::1]:3001 or telapi.internal:3001";
             report.error(node.place, message, hint);

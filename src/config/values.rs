@@ -107,7 +107,7 @@ impl Node {
                     "write a name, or remove the item",
                 );
             } else if words.iter().any(|(_, known)| *known == word) {
-                report.error(item.place, format!("`{word}` stands twice in {what}"), "remove one of them");
+                report.error(item.place, format!("`{word}` appears twice in {what}"), "remove one of them");
             } else {
                 words.push((item.place, word));
             }

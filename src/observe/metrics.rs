@@ -133,7 +133,7 @@ impl Metrics {
             config_loaded: gauge(r, "scopegate_config_loaded_timestamp_seconds", "When the configuration in force was put in force."),
             keys_loaded: gauge(r, "scopegate_keys_loaded", "Keys that are known."),
             keys_refused: gauge(r, "scopegate_keys_refused", "Rows of the keys file that were left out because of a problem."),
-            draining: gauge(r, "scopegate_draining", "1 from the signal to end on."),
+            draining: gauge(r, "scopegate_draining", "1 once draining has begun."),
             registry: registry.clone(),
         };
         gauges(r, "scopegate_build_info", "1 for the version that runs.", &["version"]).with_label_values(&[version]).set(1);

@@ -60,11 +60,11 @@ fn each_mistake_ends_both_commands_with_2_and_names_its_place() {
         (setup().with("workers: 1", "wokers: 1"), "scopegate.yaml:3:", "did you mean `workers`"),
         (setup().with("workers: 1", "workers: many"), "scopegate.yaml:3:", "workers"),
         (setup().with("PUT /api/v1/whoami", "GET /api/v1/{any}"), "", "good"),
-        (setup().with("PUT /api/v1/whoami", "GET /api/v1/whoami"), "scopegate.yaml:28:", "stands twice"),
+        (setup().with("PUT /api/v1/whoami", "GET /api/v1/whoami"), "scopegate.yaml:28:", "appears twice"),
         (
             setup().with("PUT /api/v1/whoami", "GET /api/v1/call-tokens/{other}"),
             "scopegate.yaml:28:",
-            "can match what the route in line",
+            "can match what the route on line",
         ),
         (
             setup().with(

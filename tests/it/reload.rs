@@ -110,13 +110,21 @@ fn a_signal_reloads_what_cannot_be_watched() {
     let (folder, elsewhere) =
         (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     fs::write(folder.path().join("scopegate.yaml"), &setup.config).expect("a file");
-    let target = elsewhere.path().join("real.yaml");
+    // A link in the middle of a chain: neither its folder nor that of the file is looked at, only the ends are.
+    let middle = tempfile::tempdir().expect("a folder");
+    let (target, other) = (elsewhere.path().join("real.yaml"), folder.path().join("other.yaml"));
     fs::write(&target, &setup.keys).expect("a file");
-    symlink(&target, folder.path().join("keys.yaml")).expect("a link");
+    fs::write(&other, "teams: {}\nkeys: []\n").expect("a file");
+    let link = middle.path().join("link.yaml");
+    symlink(&target, &link).expect("a link");
+    symlink(&link, folder.path().join("keys.yaml")).expect("a link");
     let scopegate = Scopegate::start(folder);
     let mut client = Client::connect(scopegate.address);
     assert_eq!(client.ask(apps(APPS)).status, 200);
-    fs::write(&target, "teams: {}\nkeys: []\n").expect("a file");
+    fs::remove_file(&link).expect("a link");
+    symlink(&other, &link).expect("a link");
+    std::thread::yield_now();
+    assert_eq!(client.ask(apps(APPS)).status, 200, "nothing has noticed");
     scopegate.signal("HUP");
     until(&mut client, &apps(APPS), 401);
     scopegate.event(|event| event["message"] == "told to reload");
