@@ -247,12 +247,20 @@ fn a_drain_closes_channels_with_1001_between_frames_and_ends_cleanly() {
         assert_open(socket, "before");
     }
     scopegate.signal("TERM");
-    for socket in &mut sockets {
-        socket.get_mut().set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        assert_eq!(closed(socket).0, 1001);
-        // Answers the close, as a browser does.
-        let _ = socket.flush();
-    }
+    let closing = sockets.into_iter().map(|mut socket| {
+        std::thread::spawn(move || {
+            socket.get_mut().set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            assert_eq!(closed(&mut socket).0, 1001);
+            // Answers the close, as a browser does.
+            let _ = socket.flush();
+            std::time::Instant::now()
+        })
+    });
+    let closing: Vec<_> = closing.collect();
+    let mut times: Vec<_> = closing.into_iter().map(|closing| closing.join().expect("a close")).collect();
+    times.sort_unstable();
+    let spread = times.last().expect("eight").duration_since(times[0]);
+    assert!(spread.as_millis() > 100, "eight clients come back within {spread:?}");
     assert_eq!(scopegate.wait_exit().code(), Some(0));
     let line = scopegate.log_line(|line| line["detail"] == "closed by scopegate with 1001");
     assert_eq!(line["status"], 101);

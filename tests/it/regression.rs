@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 use crate::harness::bearer;
 use crate::harness::client::{Client, ask, get, request};
@@ -159,4 +160,40 @@ fn what_is_cut_at_the_end_of_a_drain_is_not_blamed_on_the_client() {
     scopegate.signal("TERM");
     assert!(scopegate.wait_exit().success());
     scopegate.log_line(|line| line["reason"] == "drained");
+}
+
+#[test]
+fn a_drain_lets_a_frame_that_has_begun_end_before_it_closes() {
+    let (tell, heard) = channel();
+    let heard = Mutex::new(heard);
+    let upstream = Upstream::with(move |exchange| {
+        exchange.write(SWITCHED);
+        exchange.write([0x82, 6, b'h', b'a', b'l']);
+        heard.lock().expect("no panic").recv_timeout(PATIENCE).expect("the test says when");
+        exchange.write([b'f', b' ', b'!', 0x81, 4, b'l', b'a', b't', b'e']);
+        let _ = std::io::Read::read_to_end(exchange.stream, &mut Vec::new());
+        false
+    });
+    let mut scopegate = Setup::new(&upstream).with("grace: 5s", "grace: 4s").start();
+    let mut client = Client::connect(scopegate.address);
+    client.send(request("GET", SESSION, HANDSHAKE, ""));
+    assert_eq!(client.head().0, 101);
+    let mut half = [0; 5];
+    std::io::Read::read_exact(&mut client.stream, &mut half).expect("half a frame");
+    let ordered = Instant::now() + Duration::from_millis(3300);
+    scopegate.signal("TERM");
+    eventually("the drain", || {
+        let drained = scopegate.ask_admin("/readyz").status == 503;
+        (drained && std::net::TcpStream::connect(scopegate.address).is_err()).then_some(())
+    });
+    // By then the order to close has come, at some moment of the window; it waits for the frame.
+    let left = ordered.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    client.stream.get_ref().set_read_timeout(Some(left)).expect("a timeout");
+    assert!(std::io::Read::read(&mut client.stream, &mut [0]).is_err(), "nothing inside of the frame");
+    client.stream.get_ref().set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    tell.send(()).expect("the upstream listens");
+    let mut rest = Vec::new();
+    let _ = std::io::Read::read_to_end(&mut client.stream, &mut rest);
+    assert_eq!(rest, [b'f', b' ', b'!', 0x88, 2, 3, 0xE9], "the frame, then 1001, and nothing after it");
+    assert!(scopegate.wait_exit().success());
 }
