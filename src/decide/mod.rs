@@ -269,3 +269,47 @@ async fn other_methods<'p>(
     }
     Denial::MethodUnknown { allow: allow.join(", ").into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+    use std::time::SystemTime;
+
+    use http::{HeaderMap, HeaderValue, Method, Version};
+
+    use super::*;
+    use crate::keys::{Entry, SourceError};
+
+    struct Down;
+
+    impl KeySource for Down {
+        async fn find(&self, _digest: &Digest) -> Result<Option<Entry>, SourceError> {
+            Err(SourceError::Down { name: "file" })
+        }
+    }
+
+    #[test]
+    fn a_source_that_is_down_is_never_taken_for_an_unknown_key() {
+        let text = include_str!("../../config/telapi.yaml");
+        let config = config::file::parse("telapi.yaml".as_ref(), text).expect("the shipped configuration");
+        let policy = Policy::new(&config.value.live);
+        let key = (credential::X_API_KEY, HeaderValue::from_static("k"));
+        for (headers, reason) in
+            [(HeaderMap::from_iter([key]), Reason::KeysUnavailable), (HeaderMap::new(), Reason::KeyMissing)]
+        {
+            let call = Call {
+                method: &Method::GET,
+                version: Version::HTTP_11,
+                path: "/api/v1/apps",
+                query: None,
+                headers: &headers,
+                now: SystemTime::UNIX_EPOCH,
+            };
+            let decided = pin!(decide(&policy, &Down, &call)).poll(&mut Context::from_waker(Waker::noop()));
+            let Poll::Ready((_, Err(denial))) = decided else { panic!("it is refused, at once") };
+            assert_eq!(denial.reason(), reason);
+        }
+        assert_eq!(Reason::KeysUnavailable.row().status, 503);
+    }
+}
