@@ -37,6 +37,22 @@ pub trait Door: 'static {
     ) -> impl Future<Output = Response<Self::Body>>;
 }
 
+/// One of a gauge's things, for as long as it lives: however it ends, it is not counted any more.
+struct Counted(IntGauge);
+
+impl Counted {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// One socket a worker for one address, so that the kernel deals out connections (`SO_REUSEPORT`).
 ///
 /// Sharing a port must not hide a second instance of this program, so the address is first bound alone.
@@ -76,12 +92,10 @@ pub async fn run<D: Door>(
                 // A failure here means that the client has gone already; reading will say so.
                 let _ = stream.set_nodelay(true);
                 let (peer, door, drain) = (Rc::new(Peer::new(address)), Rc::clone(&door), drain.clone());
-                let (guard, connections) = (Open::enter(&open), connections.clone());
+                let counted = (Open::enter(&open), Counted::new(&connections));
                 tokio::task::spawn_local(async move {
-                    connections.inc();
                     connection::serve(stream, peer, door, drain).await;
-                    connections.dec();
-                    drop(guard);
+                    drop(counted);
                 });
             }
             Err(error) => {

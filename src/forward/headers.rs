@@ -116,6 +116,7 @@ pub fn response(headers: &mut HeaderMap, id: &HeaderValue) {
 pub fn trailers(trailers: &mut HeaderMap) {
     remove_hop_by_hop(trailers);
     remove_forgeries(trailers, false);
+    remove_overrides(trailers);
     for name in [HOST, CONTENT_LENGTH, TRAILER, http::header::AUTHORIZATION, X_API_KEY, X_REQUEST_ID] {
         trailers.remove(name);
     }
