@@ -17,13 +17,14 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::accept::connection;
 use crate::accept::drain::Drain;
 use crate::config::surface::{Channel, ChannelRefusal, OnFlagOff};
 use crate::exchange::Exchange;
 use crate::forward::body::Body;
 use crate::forward::frames::Frames;
 use crate::forward::headers::{SCOPEGATE_REASON, X_REQUEST_ID};
-use crate::forward::tunnel::{self, End, Stop};
+use crate::forward::tunnel::{self, End, Side, Stop};
 use crate::forward::{self, Switched};
 use crate::observe::reason::Reason;
 use crate::snapshot::Current;
@@ -37,16 +38,16 @@ const HEARING: Duration = Duration::from_secs(5);
 
 /// Passes bytes both ways until the channel ends, then lets the exchange be told.
 pub async fn run(switched: Switched, mut exchange: Box<Exchange>, current: Arc<Current>, drain: Drain) {
-    let Switched { client, upstream, lease } = switched;
-    let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) else { return };
-    drop(lease);
+    let Switched { client, upstream, early, chunk } = switched;
+    let Ok(client) = client.await else { return };
+    let (socket, already) = connection::taken_over(client);
+    let (client, upstream) = (Side { socket, early: already }, Side { socket: upstream, early });
     let metrics = Arc::clone(exchange.metrics());
     metrics.tunnels.inc();
     metrics.tunnels_opened.inc();
     let surface = exchange.surface().map(|surface| surface.name.clone()).unwrap_or_default();
     let idle = exchange.snapshot().live().timeouts.tunnel;
-    let ended =
-        tunnel::run(TokioIo::new(client), TokioIo::new(upstream), idle, stop(current, drain, surface)).await;
+    let ended = tunnel::run(client, upstream, &chunk, idle, stop(current, drain, surface)).await;
     metrics.tunnels.dec();
     exchange.record.received += ended.received;
     exchange.record.sent += ended.sent;

@@ -109,7 +109,7 @@ impl Gateway {
         let outbound = Outbound {
             peer: &from.peer.text,
             trusted: from.trusted,
-            scheme: HeaderValue::from_static("http"),
+            scheme: "http",
             id: &exchange.record.id,
             strip_credential: live.credential == Credential::Strip,
             identity: live.identity_headers.then(|| snapshot.policy.scopes()),

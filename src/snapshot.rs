@@ -13,7 +13,7 @@ use crate::accept::drain::Drain;
 use crate::config::keys::KeysFile;
 use crate::config::{Config, Live};
 use crate::decide::Policy;
-use crate::forward::client::Upstream;
+use crate::forward::upstream::Upstream;
 use crate::keys::Keys;
 use crate::keys::file::Table;
 use crate::observe::metrics::{Metrics, RouteMeters};

@@ -7,11 +7,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::rt::{Executor, ReadBufCursor};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -75,6 +77,17 @@ async fn linger(mut stream: TcpStream, mut drain: Drain) {
         _ = timeout(LINGER, ended) => {}
         () = drain.closing() => {}
     }
+}
+
+/// The socket of a connection that has been upgraded, and what was read from it beyond the request.
+///
+/// # Panics
+///
+/// Where the connection is not one of [`serve`].
+#[must_use]
+pub fn taken_over(upgraded: Upgraded) -> (TcpStream, Bytes) {
+    let parts = upgraded.downcast::<Sniffed>().expect("clients are upgraded on connections of ours alone");
+    (parts.io.stream.into_inner(), parts.read_buf)
 }
 
 /// Tasks of a connection stay on its worker.

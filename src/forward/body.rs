@@ -1,22 +1,22 @@
 //! The body of an answer on its way to the client: streamed piece by piece, never gathered.
 
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 
 use super::client::Lease;
 use super::fault::Fault;
-use crate::config::limits::Timeouts;
+use super::framing::{Framing, Step};
 
 /// The body of an answer.
 #[derive(Debug)]
 pub enum Body {
     /// Nothing.
     Empty,
-    /// One of ours.
+    /// One of ours, or one that came with its head.
     Full(Bytes),
     /// The upstream's.
     Stream(Box<Download>),
@@ -25,20 +25,32 @@ pub enum Body {
 /// An upstream's body, with the connection that it comes over.
 #[derive(Debug)]
 pub struct Download {
-    incoming: Incoming,
+    framing: Framing,
+    /// Read, and not yet passed on.
+    read: Bytes,
     lease: Option<Lease>,
-    timeouts: Timeouts,
+    /// Told at the next poll: what came before it is sent first.
+    fault: Option<Fault>,
 }
 
 impl Body {
-    /// An answer's body; a connection whose answer has none is free again at once.
+    /// An answer's body, of which `read` has been read. The connection is free again at once where that is all of it.
     #[must_use]
-    pub fn stream(incoming: Incoming, lease: Lease, timeouts: Timeouts) -> Self {
-        if incoming.is_end_stream() {
-            lease.finish();
-            return Self::Empty;
+    pub fn new(framing: Option<Framing>, mut read: Bytes, lease: Lease) -> Self {
+        match framing {
+            None => {
+                lease.finish(&read);
+                Self::Empty
+            }
+            Some(Framing::Length(length)) if length <= read.len() as u64 => {
+                let body = read.split_to(usize::try_from(length).unwrap_or(read.len()));
+                lease.finish(&read);
+                Self::Full(body)
+            }
+            Some(framing) => {
+                Self::Stream(Box::new(Download { framing, read, lease: Some(lease), fault: None }))
+            }
         }
-        Self::Stream(Box::new(Download { incoming, lease: Some(lease), timeouts }))
     }
 }
 
@@ -72,39 +84,61 @@ impl http_body::Body for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(download) => download.incoming.size_hint(),
+            Self::Stream(download) => {
+                download.framing.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
         }
     }
 }
 
 impl Download {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        let Some(lease) = &self.lease else { return Poll::Ready(None) };
-        match polled {
-            Poll::Pending => {
-                lease.wire().wait(&self.timeouts);
-                Poll::Pending
-            }
-            Poll::Ready(Some(Ok(frame))) => {
-                lease.wire().rest();
-                if self.incoming.is_end_stream()
+        if let Some(fault) = self.fault.take() {
+            // Dropping it closes the connection.
+            self.lease = None;
+            return Poll::Ready(Some(Err(fault)));
+        }
+        match ready!(self.poll_step(cx)) {
+            Ok(frame) => {
+                if self.framing.is_end()
                     && let Some(lease) = self.lease.take()
                 {
-                    lease.finish();
+                    lease.finish(&self.read);
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(frame.map(Ok))
             }
-            Poll::Ready(Some(Err(error))) => {
-                let fault = lease.wire().fault().unwrap_or(Fault::Closed(error));
-                self.lease = None;
-                Poll::Ready(Some(Err(fault)))
+            Err(fault) => {
+                self.fault = Some(fault);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
-            Poll::Ready(None) => {
-                if let Some(lease) = self.lease.take() {
-                    lease.finish();
+        }
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Fault>> {
+        let Some(lease) = &self.lease else { return Poll::Ready(Ok(None)) };
+        loop {
+            match self.framing.next(&mut self.read)? {
+                Step::Data(data) => return Poll::Ready(Ok(Some(Frame::data(data)))),
+                Step::Trailers(trailers) => return Poll::Ready(Ok(Some(Frame::trailers(trailers)))),
+                Step::End => return Poll::Ready(Ok(None)),
+                Step::More => {}
+            }
+            let Poll::Ready(read) = lease.poll_read(cx) else {
+                lease.wire().wait(lease.timeouts());
+                return Poll::Pending;
+            };
+            lease.wire().rest();
+            match (read?, &self.framing) {
+                (Some(read), _) => self.read = read,
+                (None, Framing::Close) => {
+                    self.framing = Framing::Length(0);
+                    return Poll::Ready(Ok(None));
                 }
-                Poll::Ready(None)
+                (None, Framing::Length(_) | Framing::Chunked(_)) => {
+                    let early = io::Error::from(ErrorKind::UnexpectedEof);
+                    return Poll::Ready(Err(Fault::Closed(early)));
+                }
             }
         }
     }

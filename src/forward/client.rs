@@ -6,42 +6,30 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
-use arc_swap::ArcSwap;
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use bytes::Bytes;
+use http::{Method, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::fault::Fault;
-use super::socket::Socket;
-use super::upload::{Broken, Progress, Upload};
-use super::wire::{Wire, Wires};
-use crate::config;
+use super::answer::Head;
+use super::fault::{Fault, Invalid};
+use super::headers::is_idempotent;
+use super::upload::{Broken, Upload};
+use super::upstream::Upstream;
+use super::wire::{Chunk, Wire, Wires};
 use crate::config::limits::Timeouts;
-use crate::observe::metrics::UpstreamMeters;
 
 /// Unused connections that a worker keeps for each upstream: what a burst leaves behind, and no more.
 const KEPT: usize = 256;
-
-/// A service behind us, shared by all workers and kept over reloads that do not change it.
-#[derive(Debug)]
-pub struct Upstream {
-    /// As the configuration says it.
-    pub config: config::upstream::Upstream,
-    /// Counters of its own.
-    pub meters: UpstreamMeters,
-    id: u64,
-    addresses: ArcSwap<Vec<SocketAddr>>,
-    looked_up: AtomicBool,
-    turn: AtomicUsize,
-}
+/// Answers before the answer (RFC 9110, 15.2): more than anybody has a use for.
+const INFORMATIONAL: usize = 32;
 
 /// Where a request goes, and how long that may take.
 #[derive(Debug, Clone, Copy)]
@@ -57,81 +45,34 @@ pub struct Target<'a> {
 pub struct Client {
     pools: RefCell<Vec<(u64, VecDeque<Kept>)>>,
     wires: Wires,
+    chunk: Rc<Chunk>,
 }
 
 #[derive(Debug)]
 struct Kept {
-    connection: Connection,
-    until: Instant,
-}
-
-#[derive(Debug)]
-struct Connection {
-    sender: SendRequest<Upload>,
     wire: Rc<Wire>,
-    address: SocketAddr,
+    until: Instant,
 }
 
 /// A connection while one request has it.
 #[derive(Debug)]
 pub struct Lease {
-    connection: Connection,
+    wire: Rc<Wire>,
     client: Rc<Client>,
     upstream: Arc<Upstream>,
     timeouts: Timeouts,
-    used_before: bool,
-    for_one_request: bool,
+    keeps_alive: bool,
 }
 
-impl Upstream {
-    /// A service whose addresses are known where they are written as numbers.
-    #[must_use]
-    pub fn new(config: config::upstream::Upstream, meters: UpstreamMeters) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let addresses = match config.address {
-            config::upstream::Address::Socket(address) => vec![address],
-            config::upstream::Address::Name { .. } => Vec::new(),
-        };
-        Self {
-            config,
-            meters,
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            looked_up: AtomicBool::new(!addresses.is_empty()),
-            addresses: ArcSwap::from_pointee(addresses),
-            turn: AtomicUsize::new(0),
-        }
-    }
-
-    /// Whether an address is known.
-    #[must_use]
-    pub fn is_resolved(&self) -> bool {
-        !self.addresses.load().is_empty()
-    }
-
-    /// Whether its addresses are its own, and not those of the upstream that it replaces.
-    #[must_use]
-    pub fn is_looked_up(&self) -> bool {
-        self.looked_up.load(Ordering::Relaxed)
-    }
-
-    /// Takes over what another has, until its own name has been looked up.
-    pub fn inherit(&self, other: &Self) {
-        if !self.is_resolved() {
-            self.addresses.store(other.addresses.load_full());
-        }
-    }
-
-    /// Takes the addresses that its name has now; true where that is news.
-    pub fn resolved(&self, mut addresses: Vec<SocketAddr>) -> bool {
-        self.looked_up.store(true, Ordering::Relaxed);
-        addresses.sort_unstable();
-        addresses.dedup();
-        let news = **self.addresses.load() != addresses;
-        if news {
-            self.addresses.store(Arc::new(addresses));
-        }
-        news
-    }
+/// An answer whose head has been read.
+#[derive(Debug)]
+pub struct Answered {
+    /// Its head.
+    pub head: Head,
+    /// What has been read behind it.
+    pub rest: Bytes,
+    /// The connection that it comes over.
+    pub lease: Lease,
 }
 
 impl Client {
@@ -142,44 +83,35 @@ impl Client {
     pub async fn send(
         self: &Rc<Self>,
         target: Target<'_>,
-        mut request: Request<Upload>,
-        progress: Option<&Rc<Progress>>,
-    ) -> Result<(Response<Incoming>, Lease), Fault> {
+        method: &Method,
+        mut upload: Upload,
+    ) -> Result<Answered, Fault> {
         let Target { upstream, timeouts } = target;
         let mut kept = self.take(upstream, timeouts);
         loop {
-            let used_before = kept.is_some();
-            let connection = match kept.take() {
-                Some(connection) => connection,
+            let was_kept = kept.is_some();
+            let wire = match kept.take() {
+                Some(wire) => wire,
                 None => self.connect(upstream, timeouts).await?,
             };
             let mut lease = Lease {
-                connection,
+                wire,
                 client: Rc::clone(self),
                 upstream: Arc::clone(upstream),
                 timeouts: *timeouts,
-                used_before,
-                for_one_request: false,
+                keeps_alive: false,
             };
-            if let Some(progress) = progress {
-                progress.wire.replace(Some(Rc::clone(lease.wire())));
-            }
-            let spare = if lease.used_before { spare(&request) } else { None };
-            lease.wire().begin(timeouts);
-            let mut error = match lease.connection.sender.try_send_request(request).await {
-                Ok(response) => {
-                    lease.wire().answered();
-                    return Ok((response, lease));
+            match lease.exchange(method, &mut upload).await {
+                Ok((head, rest)) => {
+                    lease.keeps_alive = head.keeps_alive;
+                    lease.go_on(upload);
+                    return Ok(Answered { head, rest, lease });
                 }
-                Err(error) => error,
-            };
-            let again = error.take_message().or(spare);
-            let fault = lease.fault(error.into_error(), progress);
-            request = match again {
-                Some(again) if lease.used_before && matches!(fault, Fault::Closed(_)) => again,
-                _ => return Err(fault),
-            };
-            upstream.meters.retries.inc();
+                Err(Fault::Closed(_)) if was_kept && upload.rewind(is_idempotent(method)) => {
+                    upstream.meters.retries.inc();
+                }
+                Err(fault) => return Err(fault),
+            }
         }
     }
 
@@ -187,28 +119,27 @@ impl Client {
     pub fn sweep(&self, now: Instant) {
         self.wires.sweep(now);
         self.pools.borrow_mut().retain_mut(|(_, pool)| {
-            pool.retain(|kept| kept.until > now && !kept.connection.sender.is_closed());
+            pool.retain(|kept| kept.until > now && kept.wire.is_quiet());
             !pool.is_empty()
         });
     }
 
     /// The connection that was used last: the others may grow old and go.
-    fn take(&self, upstream: &Upstream, timeouts: &Timeouts) -> Option<Connection> {
+    fn take(&self, upstream: &Upstream, timeouts: &Timeouts) -> Option<Rc<Wire>> {
         let mut pools = self.pools.borrow_mut();
         let (_, pool) = pools.iter_mut().find(|(id, _)| *id == upstream.id)?;
-        let now = Instant::now();
-        let addresses = upstream.addresses.load();
-        while let Some(kept) = pool.pop_back() {
-            let live = kept.connection.sender.is_ready() && kept.until.min(now + timeouts.pool) > now;
-            if live && addresses.contains(&kept.connection.address) {
-                return Some(kept.connection);
+        let now = self.wires.now();
+        while let Some(Kept { wire, until }) = pool.pop_back() {
+            let live = until.min(now + timeouts.pool) > now && wire.is_quiet();
+            if live && upstream.is_at(&wire.address) {
+                return Some(wire);
             }
         }
         None
     }
 
-    fn keep(&self, upstream: &Upstream, connection: Connection, keep: Duration) {
-        let kept = Kept { connection, until: Instant::now() + keep };
+    fn keep(&self, upstream: &Upstream, wire: Rc<Wire>, timeouts: &Timeouts) {
+        let kept = Kept { wire, until: self.wires.now() + timeouts.pool };
         let mut pools = self.pools.borrow_mut();
         if let Some((_, pool)) = pools.iter_mut().find(|(id, _)| *id == upstream.id) {
             if pool.len() == KEPT {
@@ -221,18 +152,15 @@ impl Client {
     }
 
     /// Tries each address, beginning with the one whose turn it is, in the time that one may take.
-    async fn connect(&self, upstream: &Upstream, timeouts: &Timeouts) -> Result<Connection, Fault> {
-        let addresses = upstream.addresses.load_full();
-        let first = upstream.turn.fetch_add(1, Ordering::Relaxed);
+    async fn connect(&self, upstream: &Upstream, timeouts: &Timeouts) -> Result<Rc<Wire>, Fault> {
         let mut fault = Fault::Unresolved { upstream: upstream.config.name.clone() };
-        for turn in 0..addresses.len() {
-            let Some(&address) = addresses.get((first.wrapping_add(turn)) % addresses.len()) else {
-                continue;
-            };
+        for address in upstream.addresses() {
             match timeout(timeouts.connect, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
+                Ok(Ok(socket)) => {
                     upstream.meters.connects.inc();
-                    return self.open(stream, address).await;
+                    // A failure here means that the peer has gone; the request that follows will say so.
+                    let _ = socket.set_nodelay(true);
+                    return Ok(self.wires.open(socket, address));
                 }
                 Ok(Err(source)) => fault = Fault::Refused { address, source },
                 Err(_) => fault = Fault::ConnectTimeout { address },
@@ -240,69 +168,117 @@ impl Client {
         }
         Err(fault)
     }
-
-    async fn open(&self, stream: TcpStream, address: SocketAddr) -> Result<Connection, Fault> {
-        // A failure here means that the peer has gone; the request that follows will say so.
-        let _ = stream.set_nodelay(true);
-        let (sender, connection) = http1::handshake(Socket::new(stream)).await.map_err(Fault::Closed)?;
-        let task = tokio::task::spawn_local(async move {
-            // Whatever ends a connection is told to the request that has it.
-            let _ = connection.with_upgrades().await;
-        });
-        let wire = self.wires.open();
-        wire.owned_by(task.abort_handle());
-        Ok(Connection { sender, wire, address })
-    }
 }
 
 impl Lease {
     /// Who is being waited for on it.
     #[must_use]
-    pub fn wire(&self) -> &Rc<Wire> {
-        &self.connection.wire
+    pub fn wire(&self) -> &Wire {
+        &self.wire
     }
 
     /// Never goes back to the pool: a server that refused an upgrade may not read this connection again.
     #[must_use]
     pub fn for_one_request(self) -> Self {
-        Self { for_one_request: true, ..self }
+        Self { keeps_alive: false, ..self }
     }
 
-    /// The whole answer has been read: the connection is kept, if it is free for another request. It is not where
-    /// one side said `close`, or where the request's body is still on its way.
-    pub fn finish(self) {
-        self.wire().rest();
-        if !self.connection.sender.is_ready() {
-            self.wire().let_finish(&self.timeouts);
-        } else if !self.for_one_request {
-            let Self { connection, client, upstream, timeouts, .. } = self;
-            client.keep(&upstream, connection, timeouts.pool);
+    /// How long each side may take.
+    #[must_use]
+    pub fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    /// Reads what has come of the answer; `None` is its end.
+    pub fn poll_read(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Fault>> {
+        Poll::Ready(match ready!(self.wire.poll_read(cx, &self.client.chunk)) {
+            Ok(bytes) if bytes.is_empty() => self.wire.fault().map_or(Ok(None), Err),
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) => Err(self.wire.fault().unwrap_or(Fault::Closed(error))),
+        })
+    }
+
+    /// The whole answer has been read, and `rest` behind it: the connection is kept, if it is free for another
+    /// request. It is not where one side said `close`, where the upstream said what it was not asked, or where the
+    /// request's body is still on its way.
+    pub fn finish(self, rest: &Bytes) {
+        self.wire.rest();
+        if !self.wire.is_sent() {
+            self.wire.let_finish(&self.timeouts);
+        } else if self.keeps_alive && rest.is_empty() {
+            let Self { wire, client, upstream, timeouts, .. } = self;
+            client.keep(&upstream, wire, &timeouts);
         }
     }
 
-    fn fault(&self, error: hyper::Error, progress: Option<&Rc<Progress>>) -> Fault {
-        if let Some(fault) = self.wire().fault() {
-            return fault;
+    /// The socket of an answer that switched protocols, with what reads from it.
+    #[must_use]
+    pub fn into_socket(self) -> Option<(TcpStream, Rc<Chunk>)> {
+        let Self { wire, client, .. } = self;
+        Wire::into_socket(wire).map(|socket| (socket, Rc::clone(&client.chunk)))
+    }
+
+    /// Writes the request and reads the head of the answer, whichever comes first.
+    async fn exchange(&self, method: &Method, upload: &mut Upload) -> Result<(Head, Bytes), Fault> {
+        self.wire.begin(&self.timeouts);
+        let (mut sending, mut read, mut informational) = (true, Bytes::new(), 0);
+        poll_fn(|cx| {
+            if sending && let Poll::Ready(sent) = upload.poll(cx, &self.wire) {
+                sending = false;
+                sent.map_err(|broken| self.broken(broken))?;
+            }
+            loop {
+                match Head::read(&mut read, method)? {
+                    Some(head) if is_interim(head.status) => self.interim(&mut informational)?,
+                    Some(head) => {
+                        self.wire.answered();
+                        return Poll::Ready(Ok((head, std::mem::take(&mut read))));
+                    }
+                    None => match ready!(self.poll_read(cx))? {
+                        Some(more) if read.is_empty() => read = more,
+                        Some(more) => read = [&*read, &*more].concat().into(),
+                        None => {
+                            let early = io::Error::from(ErrorKind::UnexpectedEof);
+                            return Poll::Ready(Err(Fault::Closed(early)));
+                        }
+                    },
+                }
+            }
+        })
+        .await
+    }
+
+    /// Nobody downstream has a use for it.
+    fn interim(&self, count: &mut usize) -> Result<(), Fault> {
+        self.upstream.meters.informational.inc();
+        *count += 1;
+        if *count > INFORMATIONAL { Err(Invalid::Interim.into()) } else { Ok(()) }
+    }
+
+    /// What is left of the request goes on beside the answer.
+    fn go_on(&self, mut upload: Upload) {
+        if self.wire.is_sent() {
+            return;
         }
-        match progress.and_then(|progress| progress.broken.get()) {
-            Some(Broken::Gone) => return Fault::ClientGone,
-            Some(Broken::Invalid) => return Fault::ClientInvalid,
-            None => {}
-        }
-        if error.is_parse() || error.is_parse_status() { Fault::Invalid(error) } else { Fault::Closed(error) }
+        let wire = Rc::clone(&self.wire);
+        let task = tokio::task::spawn_local(async move {
+            if poll_fn(|cx| upload.poll(cx, &wire)).await.is_err() {
+                // Half a body must not look like a whole one.
+                wire.cut();
+            }
+        });
+        self.wire.uploaded_by(task.abort_handle());
+    }
+
+    fn broken(&self, broken: Broken) -> Fault {
+        self.wire.fault().unwrap_or(match broken {
+            Broken::Gone => Fault::ClientGone,
+            Broken::Invalid => Fault::ClientInvalid,
+        })
     }
 }
 
-/// The request once more, where sending it twice does what sending it once does and no body is lost.
-fn spare(request: &Request<Upload>) -> Option<Request<Upload>> {
-    let safe =
-        [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE].contains(request.method());
-    if !safe || !matches!(request.body(), Upload::Empty) {
-        return None;
-    }
-    let mut again = Request::new(Upload::Empty);
-    *again.method_mut() = request.method().clone();
-    *again.uri_mut() = request.uri().clone();
-    *again.headers_mut() = request.headers().clone();
-    Some(again)
+/// An answer before the answer; a switch of protocols is one itself.
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }

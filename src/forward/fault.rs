@@ -37,10 +37,10 @@ pub enum Fault {
     IdleTimeout,
     /// It hung up too early.
     #[error("the upstream hung up before its answer was whole")]
-    Closed(#[source] hyper::Error),
-    /// Not HTTP.
+    Closed(#[source] io::Error),
+    /// Not HTTP, or with two readings.
     #[error("the upstream's answer is not valid HTTP")]
-    Invalid(#[source] hyper::Error),
+    Invalid(#[from] Invalid),
     /// A switch of protocols that nobody asked for, or that does not fit what was asked.
     #[error("the upstream switched protocols in a way that does not fit the request")]
     Upgrade,
@@ -53,6 +53,35 @@ pub enum Fault {
     /// The client's body was malformed.
     #[error("the client's body is not what its head announced")]
     ClientInvalid,
+}
+
+/// What is wrong with an upstream's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// Its head cannot be read at all.
+    #[error(transparent)]
+    Syntax(#[from] httparse::Error),
+    /// More than a head, or a body's trailers, may have.
+    #[error("its head or its trailers are too large")]
+    TooLarge,
+    /// Not from 100 to 999.
+    #[error("its status is no status")]
+    Status,
+    /// A name or a value.
+    #[error("one of its fields has a name or a value that no field may have")]
+    Field,
+    /// `Content-Length` is no number, is there twice, or contradicts `Transfer-Encoding`.
+    #[error("the length of its body has no reading, or more than one")]
+    Length,
+    /// `Transfer-Encoding` is not `chunked`.
+    #[error("its transfer coding is not `chunked`, once, over HTTP/1.1")]
+    Coding,
+    /// A chunk is no chunk.
+    #[error("its body is not in chunks, as its head said")]
+    Chunk,
+    /// Too many interim answers.
+    #[error("it sends interim answers without end")]
+    Interim,
 }
 
 impl Fault {

@@ -1,15 +1,15 @@
-//! The header fields of a request on its way to the upstream, and of an answer on its way back.
+//! The header fields of a request on its way to the upstream.
 //!
-//! First everything is removed that belongs to one connection or that only we may say; what we say ourselves is
-//! added after that, so that nothing a client lists in `Connection` can take it away again.
+//! They are looked at once, in their order, and written as the upstream gets them: what belongs to the client's
+//! connection, or what only we may say, is left out, and what we say ourselves comes last, so that nothing a client
+//! lists in `Connection` can take it away again.
 
-use http::HeaderMap;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, Entry, FORWARDED, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use std::io::Write as _;
 
-use crate::decide::credential::X_API_KEY;
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TRAILER};
+use http::request::Parts;
+use http::{HeaderMap, Method};
+
 use crate::decide::permit::{Ask, Permit};
 use crate::identity::scope::Scopes;
 
@@ -17,29 +17,9 @@ use crate::identity::scope::Scopes;
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What scopegate made itself says so, with the reason.
 pub const SCOPEGATE_REASON: HeaderName = HeaderName::from_static("scopegate-reason");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Tells an upstream that takes HTTPS only how the client came.
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_SCOPEGATE_TEAM: HeaderName = HeaderName::from_static("x-scopegate-team");
-const X_SCOPEGATE_KEY_ID: HeaderName = HeaderName::from_static("x-scopegate-key-id");
-const X_SCOPEGATE_SCOPES: HeaderName = HeaderName::from_static("x-scopegate-scopes");
-
-const HOPS: usize = 9;
-/// What belongs to one connection (RFC 9110, 7.6.1), and what has been answered on it.
-static HOP: [HeaderName; HOPS] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    EXPECT,
-];
 
 /// What a request is sent with.
 #[derive(Debug)]
@@ -49,7 +29,7 @@ pub struct Outbound<'a> {
     /// The peer may say where a request really came from.
     pub trusted: bool,
     /// Of the client's connection: `http` or `https`.
-    pub scheme: HeaderValue,
+    pub scheme: &'static str,
     /// Names the request.
     pub id: &'a HeaderValue,
     /// The upstream does not see credentials.
@@ -58,146 +38,114 @@ pub struct Outbound<'a> {
     pub identity: Option<&'a Scopes>,
 }
 
-/// Makes the fields of a client's request those of ours.
-pub fn request(headers: &mut HeaderMap, permit: &Permit<'_>, with: &Outbound<'_>) {
-    let trailers_wanted = wants_trailers(headers);
-    remove_hop_by_hop(headers);
-    remove_forgeries(headers, with.trusted);
-    if !permit.surface.private {
-        remove_overrides(headers);
+/// How the upstream is told where a request's body ends (RFC 9112, 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announced {
+    /// There is no body.
+    Nothing,
+    /// It has so many bytes.
+    Length(u64),
+    /// Its pieces say how long they are.
+    Chunked,
+}
+
+/// What a field is to us; most are plain. Every spelling counts that a backend may fold together with ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Passed on as it came.
+    Plain,
+    /// `Host`.
+    Host,
+    /// `Content-Length`.
+    Length,
+    /// `Transfer-Encoding`.
+    Coding,
+    /// `TE`.
+    Te,
+    /// `Trailer`.
+    Trailer,
+    /// Belongs to one connection (RFC 9110, 7.6.1), or has been answered on it.
+    Hop,
+    /// Where a key may be.
+    Credential,
+    /// `Cookie`.
+    Cookie,
+    /// `X-Request-Id`.
+    RequestId,
+    /// `Scopegate-Reason`.
+    Reason,
+    /// `X-Forwarded-For`.
+    ForwardedFor,
+    /// `X-Forwarded-Proto`.
+    ForwardedProto,
+    /// `X-Forwarded-Host`.
+    ForwardedHost,
+    /// Another field that says where a request came from.
+    Origin,
+    /// What only we may say, or a spelling of it.
+    Forged,
+    /// Would have the upstream read another method or target than the one that was decided.
+    Override,
+}
+
+impl Kind {
+    /// Of a name in lower case.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        match name {
+            "host" => Self::Host,
+            "cookie" => Self::Cookie,
+            "connection" | "keep-alive" | "upgrade" | "expect" => Self::Hop,
+            "content-length" => Self::Length,
+            "transfer-encoding" => Self::Coding,
+            "te" => Self::Te,
+            "trailer" => Self::Trailer,
+            "authorization" => Self::Credential,
+            "forwarded" => Self::Origin,
+            "scopegate-reason" => Self::Reason,
+            _ => match name.as_bytes() {
+                [b'x', b'-' | b'_' | b'.', ..] => Self::of_extension(name),
+                [b'p', ..]
+                    if ["proxy-connection", "proxy-authenticate", "proxy-authorization"].contains(&name) =>
+                {
+                    Self::Hop
+                }
+                _ => Self::Plain,
+            },
+        }
     }
-    forwarded(headers, with);
-    // A webhook's own request id is part of "as it came".
-    if !(permit.surface.private && headers.contains_key(&X_REQUEST_ID)) {
-        headers.insert(X_REQUEST_ID, with.id.clone());
+
+    /// Of an answer: it belongs to the upstream's connection, or is ours to say.
+    #[must_use]
+    pub fn ends_here(self) -> bool {
+        matches!(self, Self::Hop | Self::Te | Self::RequestId | Self::Reason)
     }
-    if permit.ask == Ask::Preflight || (with.strip_credential && permit.caller.is_some()) {
-        headers.remove(http::header::AUTHORIZATION);
-        headers.remove(X_API_KEY);
-    }
-    if permit.ask == Ask::Preflight {
-        headers.remove(http::header::COOKIE);
-    }
-    if let (Some(scopes), Some(caller)) = (with.identity, &permit.caller) {
-        let scopes: Vec<_> = scopes.names(caller.scopes()).collect();
-        for (name, value) in [
-            (X_SCOPEGATE_TEAM, &*caller.team),
-            (X_SCOPEGATE_KEY_ID, &*caller.key_id),
-            (X_SCOPEGATE_SCOPES, &*scopes.join(" ")),
-        ] {
-            // A team that cannot be a header value is not told rather than told wrongly.
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(name, value);
+
+    fn of_extension(name: &str) -> Self {
+        match name {
+            "x-api-key" => Self::Credential,
+            "x-request-id" => Self::RequestId,
+            "x-forwarded-for" => Self::ForwardedFor,
+            "x-forwarded-proto" => Self::ForwardedProto,
+            "x-forwarded-host" => Self::ForwardedHost,
+            _ if folds_to(name, "x-scopegate-") => Self::Forged,
+            _ if folds_to(name, "x-forwarded-") || (name.len() == 9 && folds_to(name, "x-real-ip")) => {
+                if name.bytes().any(|byte| byte == b'_' || byte == b'.') {
+                    Self::Forged
+                } else {
+                    Self::Origin
+                }
             }
-        }
-    }
-    if permit.ask == Ask::Channel {
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    } else if trailers_wanted {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(CONNECTION, HeaderValue::from_static("te"));
-    }
-    for (_, value) in
-        headers.iter_mut().filter(|(name, _)| **name == http::header::AUTHORIZATION || **name == X_API_KEY)
-    {
-        value.set_sensitive(true);
-    }
-}
-
-/// Makes the fields of an upstream's answer those of ours.
-pub fn response(headers: &mut HeaderMap, id: &HeaderValue) {
-    remove_hop_by_hop(headers);
-    headers.remove(SCOPEGATE_REASON);
-    headers.insert(X_REQUEST_ID, id.clone());
-}
-
-/// Removes from a client's trailers what could not be in its head either, and what frames or routes a message.
-pub fn trailers(trailers: &mut HeaderMap) {
-    remove_hop_by_hop(trailers);
-    remove_forgeries(trailers, false);
-    remove_overrides(trailers);
-    for name in [HOST, CONTENT_LENGTH, TRAILER, http::header::AUTHORIZATION, X_API_KEY, X_REQUEST_ID] {
-        trailers.remove(name);
-    }
-}
-
-fn wants_trailers(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(TE).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case("trailers"))
-}
-
-/// Most messages have one of these or none: one look at each name tells which, where asking for each of them would
-/// hash nine names.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let mut there = [false; HOPS];
-    for name in headers.keys() {
-        for (hop, there) in HOP.iter().zip(&mut there) {
-            *there |= hop == name;
-        }
-    }
-    if !there.contains(&true) {
-        return;
-    }
-    let nominated: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        // What every message needs is not for one connection only, whatever a client says.
-        .filter(|name| ![HOST, CONTENT_LENGTH, TRAILER, CONNECTION, KEEP_ALIVE].contains(name))
-        .collect();
-    for (hop, _) in HOP.iter().zip(there).filter(|(_, there)| *there) {
-        headers.remove(hop);
-    }
-    for name in nominated {
-        headers.remove(name);
-    }
-}
-
-/// Removes what a client may not say of itself: who it is, and, unless we trust the peer, where it came from.
-/// Every spelling counts that a backend may fold together with ours.
-fn remove_forgeries(headers: &mut HeaderMap, trusted: bool) {
-    let forged = |name: &HeaderName| {
-        let spelled = name.as_str();
-        let odd = || spelled.bytes().any(|byte| byte == b'_' || byte == b'.');
-        match spelled.as_bytes() {
-            [b'x', b'-' | b'_' | b'.', ..] if folds_to(spelled, "x-scopegate-") => true,
-            [b'x', b'-' | b'_' | b'.', ..] if folds_to(spelled, "x-forwarded-") => !trusted || odd(),
-            [b'x', b'-' | b'_' | b'.', ..] if spelled.len() == 9 && folds_to(spelled, "x-real-ip") => {
-                !trusted || odd()
+            _ if OVERRIDES.iter().any(|known| known.len() == name.len() && folds_to(name, known)) => {
+                Self::Override
             }
-            _ => *name == FORWARDED && !trusted,
-        }
-    };
-    // Most requests have none, and pay for one look at each name.
-    if headers.keys().any(forged) {
-        let names: Vec<_> = headers.keys().filter(|name| forged(name)).cloned().collect();
-        for name in names {
-            headers.remove(name);
+            _ => Self::Plain,
         }
     }
 }
 
-/// What would have the upstream read another method or target than the one that was decided.
 const OVERRIDES: [&str; 5] =
     ["x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"];
-
-/// Removes overrides of method and target. A private surface has no scope that they could change, and its headers
-/// are the upstream's to read.
-fn remove_overrides(headers: &mut HeaderMap) {
-    let overrides = |name: &HeaderName| {
-        let spelled = name.as_str();
-        spelled.starts_with('x')
-            && OVERRIDES.iter().any(|known| known.len() == spelled.len() && folds_to(spelled, known))
-    };
-    if headers.keys().any(overrides) {
-        let names: Vec<_> = headers.keys().filter(|name| overrides(name)).cloned().collect();
-        for name in names {
-            headers.remove(name);
-        }
-    }
-}
 
 /// Whether a name begins so once `_` and `.` are read as `-`; names are in lower case already.
 fn folds_to(name: &str, start: &str) -> bool {
@@ -205,85 +153,281 @@ fn folds_to(name: &str, start: &str) -> bool {
     name.len() >= start.len() && name.bytes().zip(start.bytes()).all(|(byte, wanted)| folded(byte) == wanted)
 }
 
-fn forwarded(headers: &mut HeaderMap, with: &Outbound<'_>) {
-    match headers.entry(X_FORWARDED_FOR) {
-        Entry::Vacant(none) => {
-            none.insert(with.peer.clone());
-        }
-        Entry::Occupied(mut hops) => {
-            let mut all: Vec<_> = hops.iter().map(HeaderValue::as_bytes).collect();
-            all.push(with.peer.as_bytes());
-            // Values that came in headers can go in one.
-            if let Ok(all) = HeaderValue::from_bytes(&all.join(&b", "[..])) {
-                hops.insert(all);
+/// What a message lists in `Connection`: fields for one connection only.
+#[derive(Debug, Default)]
+pub struct Nominated(Vec<HeaderName>);
+
+impl Nominated {
+    /// Takes a value of `Connection`; true where it says `close`.
+    pub fn read(&mut self, value: &HeaderValue) -> bool {
+        let mut close = false;
+        for token in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if token.eq_ignore_ascii_case(b"close") {
+                close = true;
+            } else if !token.eq_ignore_ascii_case(b"keep-alive")
+                && let Ok(name) = HeaderName::from_bytes(token)
+                // What every message needs is not for one connection only, whatever a peer says.
+                && ![HOST, CONTENT_LENGTH, TRAILER, KEEP_ALIVE].contains(&name)
+            {
+                self.0.push(name);
             }
         }
+        close
     }
-    headers.entry(X_FORWARDED_PROTO).or_insert_with(|| with.scheme.clone());
-    if !headers.contains_key(X_FORWARDED_HOST)
-        && let Some(host) = headers.get(HOST).cloned()
-    {
-        headers.insert(X_FORWARDED_HOST, host);
+
+    /// In the order of the message.
+    #[must_use]
+    pub fn names(&self) -> &[HeaderName] {
+        &self.0
     }
+}
+
+/// Writes the head of a client's request as the upstream is sent it: origin-form (RFC 9112, 3.2.1), the bytes of
+/// path and query as they came. `host` is said where the request names none.
+pub fn write(
+    head: &Parts,
+    host: &str,
+    announced: Announced,
+    permit: &Permit<'_>,
+    with: &Outbound<'_>,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(head.uri.path().as_bytes());
+    if let Some(query) = head.uri.query() {
+        out.push(b'?');
+        out.extend_from_slice(query.as_bytes());
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let mut writer = Writer { out, host: head.headers.get(HOST), ..Writer::default() };
+    for value in head.headers.get_all(CONNECTION) {
+        writer.nominated.read(value);
+    }
+    if writer.host.is_none() {
+        line(&mut writer.out, "host", host.as_bytes());
+    }
+    for (name, value) in &head.headers {
+        writer.field(&head.headers, name, value, permit, with);
+    }
+    writer.ours(host, announced, permit, with);
+    writer.out
+}
+
+/// A head that is being written, and what has been seen of the client's.
+#[derive(Default)]
+struct Writer<'h> {
+    out: Vec<u8>,
+    nominated: Nominated,
+    host: Option<&'h HeaderValue>,
+    hops: Vec<&'h HeaderValue>,
+    seen: Seen,
+}
+
+/// Kinds of fields that the client has said, and that count.
+#[derive(Default)]
+struct Seen(u32);
+
+impl Seen {
+    fn add(&mut self, kind: Kind) {
+        self.0 |= 1 << kind as u32;
+    }
+
+    fn has(&self, kind: Kind) -> bool {
+        self.0 & 1 << kind as u32 != 0
+    }
+}
+
+impl<'h> Writer<'h> {
+    /// One of the client's fields.
+    fn field(
+        &mut self,
+        headers: &'h HeaderMap,
+        name: &HeaderName,
+        value: &'h HeaderValue,
+        permit: &Permit<'_>,
+        with: &Outbound<'_>,
+    ) {
+        let kind = Kind::of(name.as_str());
+        if kind != Kind::Host && self.nominated.names().contains(name) {
+            return;
+        }
+        let preflight = permit.ask == Ask::Preflight;
+        let passes = match kind {
+            Kind::Plain | Kind::Host | Kind::Trailer | Kind::Reason => true,
+            Kind::Hop | Kind::Coding | Kind::Forged => false,
+            Kind::Credential => !(preflight || with.strip_credential && permit.caller.is_some()),
+            Kind::Cookie => {
+                if !preflight && !self.seen.has(kind) {
+                    self.seen.add(kind);
+                    self.cookie(headers);
+                }
+                false
+            }
+            // How long the body is we say ourselves; that there is none may be said or not.
+            Kind::Length => {
+                if value == "0" {
+                    self.seen.add(kind);
+                }
+                false
+            }
+            Kind::Te => {
+                let mut tokens = value.as_bytes().split(|byte| *byte == b',');
+                if tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers")) {
+                    self.seen.add(kind);
+                }
+                false
+            }
+            // Of a webhook both are part of "as it came": there is no scope that they could change, and its headers are
+            // the upstream's to read.
+            Kind::RequestId | Kind::Override => permit.surface.private,
+            Kind::ForwardedFor => {
+                if with.trusted {
+                    self.hops.push(value);
+                }
+                false
+            }
+            Kind::ForwardedProto | Kind::ForwardedHost | Kind::Origin => with.trusted,
+        };
+        if passes {
+            self.seen.add(kind);
+            line(&mut self.out, name.as_str(), value.as_bytes());
+        }
+    }
+
+    /// In one line, whatever number HTTP/2 had them in (RFC 9113, 8.2.3).
+    fn cookie(&mut self, headers: &HeaderMap) {
+        let values: Vec<_> = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
+        line(&mut self.out, "cookie", &values.join(&b"; "[..]));
+    }
+
+    /// What we say ourselves.
+    fn ours(&mut self, host: &str, announced: Announced, permit: &Permit<'_>, with: &Outbound<'_>) {
+        let out = &mut self.out;
+        out.extend_from_slice(b"x-forwarded-for: ");
+        for hop in &self.hops {
+            out.extend_from_slice(hop.as_bytes());
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(with.peer.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        if !self.seen.has(Kind::ForwardedProto) {
+            line(out, "x-forwarded-proto", with.scheme.as_bytes());
+        }
+        if !self.seen.has(Kind::ForwardedHost) {
+            line(out, "x-forwarded-host", self.host.map_or(host.as_bytes(), HeaderValue::as_bytes));
+        }
+        if !self.seen.has(Kind::RequestId) {
+            line(out, "x-request-id", with.id.as_bytes());
+        }
+        if let (Some(scopes), Some(caller)) = (with.identity, &permit.caller) {
+            let scopes: Vec<_> = scopes.names(caller.scopes()).collect();
+            for (name, value) in [
+                ("x-scopegate-team", &*caller.team),
+                ("x-scopegate-key-id", &*caller.key_id),
+                ("x-scopegate-scopes", &*scopes.join(" ")),
+            ] {
+                // A team that cannot be a header value is not told rather than told wrongly.
+                if HeaderValue::from_str(value).is_ok() {
+                    line(out, name, value.as_bytes());
+                }
+            }
+        }
+        if permit.ask == Ask::Channel {
+            out.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n");
+        } else if self.seen.has(Kind::Te) {
+            out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
+        }
+        match announced {
+            Announced::Nothing if self.seen.has(Kind::Length) => {
+                out.extend_from_slice(b"content-length: 0\r\n");
+            }
+            Announced::Nothing => {}
+            // Writing to memory cannot fail.
+            Announced::Length(length) => _ = write!(out, "content-length: {length}\r\n"),
+            Announced::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Writes a client's trailers and the empty line after them, without what could not stand in its head either, and
+/// without what frames or routes a message.
+pub fn write_trailers(out: &mut Vec<u8>, trailers: &HeaderMap) {
+    let mut nominated = Nominated::default();
+    for value in trailers.get_all(CONNECTION) {
+        nominated.read(value);
+    }
+    for (name, value) in trailers {
+        if Kind::of(name.as_str()) == Kind::Plain && !nominated.names().contains(name) {
+            line(out, name.as_str(), value.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Sent twice, it does what it does when it is sent once (RFC 9110, 9.2.2).
+#[must_use]
+pub fn is_idempotent(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE].contains(method)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn map(lines: &[(&str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
-            headers.append(name, HeaderValue::from_str(value).expect("a value"));
-        }
-        headers
-    }
-
     #[test]
-    fn what_belongs_to_one_connection_ends_here() {
-        let mut headers = map(&[
-            ("connection", "close, X-Mine"),
-            ("connection", "host, keep-alive"),
-            ("x-mine", "1"),
-            ("keep-alive", "timeout=5"),
-            ("te", "gzip"),
-            ("transfer-encoding", "gzip, chunked"),
-            ("upgrade", "h2c"),
-            ("proxy-authorization", "x"),
-            ("host", "a"),
-            ("x-kept", "1"),
-        ]);
-        remove_hop_by_hop(&mut headers);
-        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["host", "x-kept"]);
-    }
-
-    #[test]
-    fn nobody_but_us_says_who_called() {
-        for name in ["x-scopegate-team", "x_scopegate_team", "x.scopegate-key.id", "x-scopegate-anything"] {
-            for trusted in [false, true] {
-                let mut headers = map(&[(name, "evil"), ("x-scope", "kept")]);
-                remove_forgeries(&mut headers, trusted);
-                assert_eq!(headers.len(), 1, "{name} {trusted}");
+    fn every_spelling_of_what_only_we_may_say_is_known() {
+        let check = |kind: Kind, names: &[&str]| {
+            for name in names {
+                assert_eq!(Kind::of(name), kind, "{name}");
             }
-        }
+        };
+        check(
+            Kind::Forged,
+            &["x-scopegate-team", "x_scopegate_team", "x.scopegate-key.id", "x-scopegate-anything"],
+        );
+        check(Kind::Forged, &["x_forwarded_for", "x-forwarded_proto", "x_real_ip", "x.real-ip"]);
+        check(Kind::Origin, &["x-forwarded-port", "x-forwarded-anything", "x-real-ip", "forwarded"]);
+        check(Kind::ForwardedFor, &["x-forwarded-for"]);
+        check(
+            Kind::Override,
+            &["x-http-method-override", "x_http_method", "x.original_url", "x-rewrite-url"],
+        );
+        check(
+            Kind::Plain,
+            &["x-scope", "x-real-ipx", "x-original-urls", "xscopegate-team", "accept", "x-", "x"],
+        );
+        check(
+            Kind::Hop,
+            &["connection", "keep-alive", "proxy-connection", "proxy-authorization", "upgrade", "expect"],
+        );
     }
 
     #[test]
-    fn only_a_trusted_peer_says_where_a_request_came_from() {
-        for name in ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-port", "forwarded", "x-real-ip"] {
-            for trusted in [false, true] {
-                let mut headers = map(&[(name, "evil")]);
-                remove_forgeries(&mut headers, trusted);
-                assert_eq!(headers.contains_key(name), trusted, "{name}");
-            }
+    fn a_trailer_says_nothing_that_a_head_may_not() {
+        let mut trailers = HeaderMap::new();
+        for name in [
+            "x-scopegate-team",
+            "host",
+            "authorization",
+            "x-api-key",
+            "content-length",
+            "connection",
+            "x-mine",
+        ] {
+            trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("x-mine"));
         }
-        for name in ["x_forwarded_for", "x-forwarded_proto", "x_real_ip"] {
-            let mut headers = map(&[(name, "evil")]);
-            remove_forgeries(&mut headers, true);
-            assert!(headers.is_empty(), "{name}");
-        }
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        let mut out = Vec::new();
+        write_trailers(&mut out, &trailers);
+        assert_eq!(String::from_utf8_lossy(&out), "grpc-status: 0\r\n\r\n");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use super::client::Upstream;
+use super::upstream::Upstream;
 use crate::config::upstream::Address;
 
 /// A resolver that does not answer by then has no answer: a reload, and other names, wait for it.

@@ -6,13 +6,13 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::frames::{self, Frames};
+use super::wire::Chunk;
 
-/// What one direction reads at a time; a tunnel holds two of them for as long as it lives.
-const BUFFER: usize = 4 * 1024;
 /// After a close of ours, how long the two sides may take to finish a frame and say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -59,14 +59,30 @@ pub struct Ended {
     pub sent: u64,
 }
 
-/// Passes bytes on until both sides have ended, nothing has moved for `idle`, or `stop` says why not any more.
-pub async fn run<C, U>(client: C, upstream: U, idle: Duration, stop: impl Future<Output = Stop>) -> Ended
+/// One end of a tunnel.
+#[derive(Debug)]
+pub struct Side<S> {
+    /// Its socket.
+    pub socket: S,
+    /// What has been read from it already.
+    pub early: Bytes,
+}
+
+/// Passes bytes on until both sides have ended, nothing has moved for `idle`, or `stop` says why not any more. It reads
+/// into the worker's chunk: a tunnel in which nothing moves holds no buffer.
+pub async fn run<C, U>(
+    client: Side<C>,
+    upstream: Side<U>,
+    chunk: &Chunk,
+    idle: Duration,
+    stop: impl Future<Output = Stop>,
+) -> Ended
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut client, mut upstream) = (client, upstream);
-    let (mut to_client, mut to_upstream) = (Pump::new(), Pump::new());
+    let (mut to_client, mut to_upstream) = (Pump::new(upstream.early, chunk), Pump::new(client.early, chunk));
+    let (mut client, mut upstream) = (client.socket, upstream.socket);
     let mut stop = pin!(stop);
     let mut last = Instant::now();
     let mut silence = pin!(sleep_until(last + idle));
@@ -110,11 +126,10 @@ where
 
 /// One direction.
 #[derive(Debug)]
-struct Pump {
-    buffer: Box<[u8; BUFFER]>,
-    /// Bytes of the buffer that have been written, and that have been read.
-    written: usize,
-    read: usize,
+struct Pump<'c> {
+    chunk: &'c Chunk,
+    /// Read, and not yet written.
+    waiting: Bytes,
     frames: Frames,
     moved: u64,
     phase: Phase,
@@ -143,16 +158,9 @@ enum Phase {
     Done,
 }
 
-impl Pump {
-    fn new() -> Self {
-        Self {
-            buffer: Box::new([0; BUFFER]),
-            written: 0,
-            read: 0,
-            frames: Frames::default(),
-            moved: 0,
-            phase: Phase::Open,
-        }
+impl<'c> Pump<'c> {
+    fn new(waiting: Bytes, chunk: &'c Chunk) -> Self {
+        Self { chunk, waiting, frames: Frames::default(), moved: 0, phase: Phase::Open }
     }
 
     /// A close frame has passed, whole.
@@ -180,10 +188,11 @@ impl Pump {
                     self.phase = Phase::Done;
                 }
                 Phase::Ignoring => {
-                    let ignored = self.buffer.get(self.written..self.read).unwrap_or_default();
-                    self.frames.pass(ignored);
-                    (self.written, self.read) = (0, 0);
-                    if self.has_said_goodbye() || ready!(self.fill(cx, reader))? == 0 {
+                    self.frames.pass(&std::mem::take(&mut self.waiting));
+                    if !self.has_said_goodbye() {
+                        self.waiting = ready!(self.chunk.poll_fill(cx, Pin::new(&mut *reader)))?;
+                    }
+                    if self.waiting.is_empty() {
                         self.phase = Phase::Done;
                     }
                 }
@@ -218,18 +227,18 @@ impl Pump {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        if self.written == self.read {
-            (self.written, self.read) = (0, 0);
-            let filled = self.fill(cx, reader);
+        if self.waiting.is_empty() {
+            let filled = self.chunk.poll_fill(cx, Pin::new(&mut *reader));
             if filled.is_pending() {
                 ready!(Pin::new(&mut *writer).poll_flush(cx))?;
             }
-            if ready!(filled)? == 0 {
+            self.waiting = ready!(filled)?;
+            if self.waiting.is_empty() {
                 self.phase = Phase::Ending;
             }
             return Poll::Ready(Ok(()));
         }
-        let mut waiting = self.buffer.get(self.written..self.read).unwrap_or_default();
+        let mut waiting = &*self.waiting;
         if matches!(self.phase, Phase::Stopping(_)) {
             waiting = waiting.get(..self.frames.rest_of_frame(waiting)).unwrap_or_default();
         }
@@ -238,22 +247,9 @@ impl Pump {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.frames.pass(waiting.get(..count).unwrap_or_default());
-        self.written += count;
+        self.waiting.advance(count);
         self.moved += count as u64;
         Poll::Ready(Ok(()))
-    }
-
-    /// Reads behind what is in the buffer; 0 is the end.
-    fn fill<R: AsyncRead + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: &mut R,
-    ) -> Poll<io::Result<usize>> {
-        let mut space = ReadBuf::new(self.buffer.get_mut(self.read..).unwrap_or_default());
-        ready!(Pin::new(reader).poll_read(cx, &mut space))?;
-        let count = space.filled().len();
-        self.read += count;
-        Poll::Ready(Ok(count))
     }
 }
 
@@ -265,6 +261,10 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+
+    fn side<S>(socket: S) -> Side<S> {
+        Side { socket, early: Bytes::new() }
+    }
 
     fn block_on<T>(work: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread()
@@ -280,8 +280,9 @@ mod tests {
         block_on(async {
             let (mut client, ours) = duplex(64);
             let (mut upstream, theirs) = duplex(64);
+            let chunk = Chunk::default();
             let idle = Duration::from_secs(60);
-            let tunnel = run(ours, theirs, idle, pending());
+            let tunnel = run(side(ours), side(theirs), &chunk, idle, pending());
             let talk = async {
                 client.write_all(b"up").await.expect("write");
                 client.shutdown().await.expect("half-close");
@@ -304,6 +305,7 @@ mod tests {
         block_on(async {
             let (client, ours) = duplex(64);
             let (mut upstream, theirs) = duplex(64);
+            let chunk = Chunk::default();
             let began = Instant::now();
             let talk = async {
                 sleep(Duration::from_secs(50)).await;
@@ -311,7 +313,7 @@ mod tests {
                 sleep(Duration::from_secs(1000)).await;
             };
             let ended = tokio::select! {
-                ended = run(ours, theirs, Duration::from_secs(60), pending()) => ended,
+                ended = run(side(ours), side(theirs), &chunk, Duration::from_secs(60), pending()) => ended,
                 () = talk => unreachable!("the tunnel ends first"),
             };
             drop(client);
@@ -325,9 +327,10 @@ mod tests {
         block_on(async {
             let (mut client, ours) = duplex(1024);
             let (mut upstream, theirs) = duplex(1024);
+            let chunk = Chunk::default();
             let (stop, stopped) = oneshot::channel();
             let why = async { stopped.await.expect("a reason") };
-            let tunnel = run(ours, theirs, Duration::from_secs(60), why);
+            let tunnel = run(side(ours), side(theirs), &chunk, Duration::from_secs(60), why);
             let talk = async {
                 // Half a frame of ten bytes, and then the order to stop.
                 upstream.write_all(&[0x82, 10, 1, 2, 3]).await.expect("write");

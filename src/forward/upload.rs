@@ -1,45 +1,45 @@
-//! The client's body on its way to the upstream: passed on as it comes, never gathered.
+//! A request on its way to the upstream: its head, and the client's body, passed on as it comes and never gathered.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::error::Error as _;
-use std::io::{self, ErrorKind};
+use std::fmt;
+use std::io::{self, ErrorKind, IoSlice, Write as _};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
-use super::headers;
+use super::headers::{self, Announced};
 use super::wire::Wire;
 use crate::config::limits::Timeouts;
 
-/// The client's body on its way to the upstream.
-#[derive(Debug)]
-pub enum Upload {
-    /// There is none.
-    Empty,
-    /// It is passed on as it comes.
-    Stream {
-        /// From the client.
-        incoming: Incoming,
-        /// What the request knows of it.
-        progress: Rc<Progress>,
-    },
+/// A request on its way to the upstream.
+pub struct Upload {
+    /// The head of the request, or what frames the piece after it.
+    text: Vec<u8>,
+    piece: Bytes,
+    /// The end of a chunk.
+    end: &'static [u8],
+    /// Bytes of these three that have been written.
+    written: usize,
+    body: Option<Incoming>,
+    chunked: bool,
+    /// No byte of it has left.
+    untouched: bool,
+    /// The upstream takes no more; what is still to come goes nowhere.
+    lost: bool,
+    progress: Option<Rc<Progress>>,
+    timeouts: Timeouts,
 }
 
-/// What a request knows of its body while the connection's task sends it.
-#[derive(Debug)]
+/// What is known of a client's body.
+#[derive(Debug, Default)]
 pub struct Progress {
     /// Bytes that came from the client.
     pub received: Cell<u64>,
-    /// The client left, or sent what is no body.
-    pub broken: Cell<Option<Broken>>,
-    /// The connection that the request has now.
-    pub wire: RefCell<Option<Rc<Wire>>>,
-    /// How long each side may take.
-    pub timeouts: Timeouts,
 }
 
 /// How a client's body failed.
@@ -59,74 +59,159 @@ impl From<&hyper::Error> for Broken {
     }
 }
 
+/// A head holds a key: it is not shown.
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload")
+            .field("written", &self.written)
+            .field("body", &self.body)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How the end of a client's body is announced to the upstream.
+#[must_use]
+pub fn announced(body: &Incoming) -> Announced {
+    match (body.is_end_stream(), body.size_hint().exact()) {
+        (true, _) => Announced::Nothing,
+        (false, Some(length)) => Announced::Length(length),
+        (false, None) => Announced::Chunked,
+    }
+}
+
 impl Upload {
-    /// The body of a request, and what will be known of it.
+    /// A request with this head, whose body is the client's.
     #[must_use]
-    pub fn new(incoming: Incoming, timeouts: Timeouts) -> (Self, Option<Rc<Progress>>) {
-        if incoming.is_end_stream() {
-            return (Self::Empty, None);
-        }
-        let progress = Rc::new(Progress {
-            received: Cell::new(0),
-            broken: Cell::new(None),
-            wire: RefCell::new(None),
+    pub fn new(head: Vec<u8>, body: Incoming, timeouts: Timeouts) -> Self {
+        let announced = announced(&body);
+        let body = (announced != Announced::Nothing).then_some(body);
+        Self {
+            text: head,
+            piece: Bytes::new(),
+            end: b"",
+            written: 0,
+            progress: body.is_some().then(Rc::default),
+            body,
+            chunked: announced == Announced::Chunked,
+            untouched: true,
+            lost: false,
             timeouts,
-        });
-        (Self::Stream { incoming, progress: Rc::clone(&progress) }, Some(progress))
-    }
-}
-
-impl Progress {
-    fn upload(&self, waiting_for_client: bool) {
-        if let Some(wire) = &*self.wire.borrow() {
-            wire.upload(waiting_for_client, &self.timeouts);
         }
     }
-}
 
-impl http_body::Body for Upload {
-    type Data = Bytes;
-    type Error = hyper::Error;
+    /// What is known of the body, where there is one.
+    #[must_use]
+    pub fn progress(&self) -> Option<&Rc<Progress>> {
+        self.progress.as_ref()
+    }
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self::Stream { incoming, progress } = self.get_mut() else { return Poll::Ready(None) };
-        let polled = Pin::new(incoming).poll_frame(cx);
-        progress.upload(polled.is_pending());
-        let frame = match ready!(polled) {
-            None => None,
-            Some(Err(error)) => {
-                progress.broken.set(Some(Broken::from(&error)));
-                Some(Err(error))
+    /// Back to the beginning, where that loses nothing and, unless `again`, nothing of it has left.
+    pub fn rewind(&mut self, again: bool) -> bool {
+        let whole = self.untouched || (again && self.progress.is_none());
+        if whole {
+            (self.written, self.untouched, self.lost) = (0, true, false);
+        }
+        whole
+    }
+
+    /// Writes what there is to write; ready when the upstream has all of it, or takes no more.
+    pub fn poll(&mut self, cx: &mut Context<'_>, wire: &Wire) -> Poll<Result<(), Broken>> {
+        loop {
+            let pending = self.written < self.length();
+            // A body that came with its head goes with it.
+            if (!pending || (self.untouched && self.piece.is_empty()))
+                && self.poll_body(cx, pending, wire)?.is_pending()
+            {
+                return Poll::Pending;
             }
-            Some(Ok(frame)) => Some(Ok(match frame.into_trailers() {
-                Ok(mut trailers) => {
-                    headers::trailers(&mut trailers);
-                    Frame::trailers(trailers)
+            if self.written == self.length() {
+                if !self.lost {
+                    wire.sent();
                 }
-                Err(frame) => {
-                    let length = frame.data_ref().map_or(0, Bytes::len);
-                    progress.received.set(progress.received.get() + length as u64);
-                    frame
-                }
-            })),
+                return Poll::Ready(Ok(()));
+            }
+            // A server may answer before it has the whole body, and close: 413 is the common case. What it wrote is
+            // still there to be read, and says what became of the request; the client may finish what it began.
+            self.lost |= ready!(self.poll_write(cx, wire)).is_err();
+            if self.lost {
+                self.written = self.length();
+            } else if self.body.is_some() {
+                wire.upload(false, &self.timeouts);
+            }
+        }
+    }
+
+    fn length(&self) -> usize {
+        self.text.len() + self.piece.len() + self.end.len()
+    }
+
+    /// Takes the next piece of the body; pending where that has not come and nothing else is `pending`.
+    fn poll_body(&mut self, cx: &mut Context<'_>, pending: bool, wire: &Wire) -> Result<Poll<()>, Broken> {
+        let Some(body) = &mut self.body else { return Ok(Poll::Ready(())) };
+        if body.is_end_stream() && !self.chunked {
+            self.body = None;
+            return Ok(Poll::Ready(()));
+        }
+        let frame = match Pin::new(body).poll_frame(cx) {
+            Poll::Pending if pending => return Ok(Poll::Ready(())),
+            Poll::Pending => {
+                wire.upload(true, &self.timeouts);
+                return Ok(Poll::Pending);
+            }
+            Poll::Ready(frame) => frame.transpose().map_err(|error| Broken::from(&error))?,
         };
-        Poll::Ready(frame)
+        if !pending {
+            self.text.clear();
+            (self.written, self.piece, self.end) = (0, Bytes::new(), b"");
+        }
+        match frame.map(http_body::Frame::into_data) {
+            Some(Ok(data)) => self.take(data),
+            Some(Err(frame)) => {
+                let trailers = frame.into_trailers().unwrap_or_default();
+                if self.chunked {
+                    self.text.extend_from_slice(b"0\r\n");
+                    headers::write_trailers(&mut self.text, &trailers);
+                }
+                self.body = None;
+            }
+            None => {
+                if self.chunked {
+                    self.text.extend_from_slice(b"0\r\n\r\n");
+                }
+                self.body = None;
+            }
+        }
+        Ok(Poll::Ready(()))
     }
 
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Stream { incoming, .. } => incoming.is_end_stream(),
+    fn take(&mut self, data: Bytes) {
+        if let Some(progress) = &self.progress {
+            progress.received.set(progress.received.get() + data.len() as u64);
         }
+        if self.chunked && !data.is_empty() {
+            // Writing to memory cannot fail.
+            let _ = write!(self.text, "{:x}\r\n", data.len());
+            self.end = b"\r\n";
+        }
+        self.piece = data;
     }
 
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Stream { incoming, .. } => incoming.size_hint(),
+    fn poll_write(&mut self, cx: &mut Context<'_>, wire: &Wire) -> Poll<io::Result<()>> {
+        let mut skip = self.written;
+        let parts = [&*self.text, &*self.piece, self.end].map(|part| {
+            let from = skip.min(part.len());
+            skip -= from;
+            part.get(from..).unwrap_or_default()
+        });
+        let count = match parts {
+            [text, [], []] => ready!(wire.poll_write(cx, &[IoSlice::new(text)]))?,
+            parts => ready!(wire.poll_write(cx, &parts.map(IoSlice::new)))?,
+        };
+        if count == 0 {
+            return Poll::Ready(Err(ErrorKind::WriteZero.into()));
         }
+        self.untouched = false;
+        self.written += count;
+        Poll::Ready(Ok(()))
     }
 }

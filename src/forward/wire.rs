@@ -1,19 +1,32 @@
-//! Who is being waited for on a connection to an upstream, and for how long.
+//! One connection to an upstream: its socket, who is being waited for on it, and for how long.
 //!
 //! A request only notes what it waits for; one sweep a worker looks at all notes every [`SWEEP`], so that no
-//! request pays for a timer of its own.
+//! request pays for a timer, or for reading a clock, of its own.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::{Shutdown, SocketAddr};
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::{Bytes, BytesMut};
+use socket2::SockRef;
+use tokio::io::AsyncWrite as _;
+use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
+use tokio_util::io::poll_read_buf;
 
 use super::fault::Fault;
 use crate::config::limits::Timeouts;
 
 /// How often deadlines are looked at, and so how late one may be noticed.
 pub const SWEEP: Duration = Duration::from_millis(50);
+/// What is read at once, at the most. A worker has one such chunk, and cuts what it reads from it.
+const CHUNK: usize = 64 * 1024;
+/// A chunk with less room than this is left to those who hold a piece of it.
+const ROOM: usize = 8 * 1024;
 
 /// Who is being waited for, and so whose fault a silence is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,42 +40,95 @@ enum Waiting {
 }
 
 /// One connection to an upstream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Wire {
+    /// Where it leads.
+    pub address: SocketAddr,
+    socket: RefCell<TcpStream>,
+    clock: Rc<Cell<Instant>>,
     waiting: Cell<Option<(Waiting, Instant)>>,
     expired: Cell<Option<Waiting>>,
     answered: Cell<bool>,
-    connection: OnceCell<AbortHandle>,
+    sent: Cell<bool>,
+    upload: OnceCell<AbortHandle>,
 }
 
 /// All wires of a worker.
-#[derive(Debug, Default)]
-pub struct Wires(RefCell<Vec<Weak<Wire>>>);
+#[derive(Debug)]
+pub struct Wires {
+    all: RefCell<Vec<Weak<Wire>>>,
+    /// The moment of the last sweep.
+    clock: Rc<Cell<Instant>>,
+}
+
+impl Default for Wires {
+    fn default() -> Self {
+        Self { all: RefCell::default(), clock: Rc::new(Cell::new(Instant::now())) }
+    }
+}
 
 impl Wires {
-    /// A wire for a connection that is about to be used.
-    pub fn open(&self) -> Rc<Wire> {
-        let wire = Rc::new(Wire::default());
-        self.0.borrow_mut().push(Rc::downgrade(&wire));
+    /// A wire for a socket that has just been connected.
+    pub fn open(&self, socket: TcpStream, address: SocketAddr) -> Rc<Wire> {
+        let wire = Rc::new(Wire {
+            address,
+            socket: RefCell::new(socket),
+            clock: Rc::clone(&self.clock),
+            waiting: Cell::new(None),
+            expired: Cell::new(None),
+            answered: Cell::new(false),
+            sent: Cell::new(false),
+            upload: OnceCell::new(),
+        });
+        self.all.borrow_mut().push(Rc::downgrade(&wire));
         wire
     }
 
-    /// Ends the connections whose wait is over, and forgets those that have gone.
+    /// The moment of the last sweep: late by [`SWEEP`] at the most.
+    pub fn now(&self) -> Instant {
+        self.clock.get()
+    }
+
+    /// Ends the waits that are over, and forgets wires that have gone.
     pub fn sweep(&self, now: Instant) {
-        self.0.borrow_mut().retain(|wire| wire.upgrade().is_some_and(|wire| wire.look(now)));
+        self.clock.set(now);
+        self.all.borrow_mut().retain(|wire| wire.upgrade().is_some_and(|wire| wire.look(now)));
     }
 }
 
 impl Wire {
-    /// The task that owns the socket: ending it is how a wait ends.
-    pub fn owned_by(&self, connection: AbortHandle) {
-        let _ = self.connection.set(connection);
+    /// Reads what has come; nothing is the end.
+    pub fn poll_read(&self, cx: &mut Context<'_>, chunk: &Chunk) -> Poll<io::Result<Bytes>> {
+        chunk.poll_fill(cx, Pin::new(&mut *self.socket.borrow_mut()))
+    }
+
+    /// Writes what it can of these parts.
+    pub fn poll_write(&self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let mut socket = self.socket.borrow_mut();
+        match parts {
+            [only] => Pin::new(&mut *socket).poll_write(cx, only),
+            several => Pin::new(&mut *socket).poll_write_vectored(cx, several),
+        }
+    }
+
+    /// Open, and nothing has come that nobody asked for. Costs a system call only where something has.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let read = self.socket.borrow().try_read(&mut [0]);
+        matches!(read, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// The socket, where nobody else holds the wire.
+    #[must_use]
+    pub fn into_socket(this: Rc<Self>) -> Option<TcpStream> {
+        Rc::into_inner(this).map(|wire| wire.socket.into_inner())
     }
 
     /// A request begins on this wire.
     pub fn begin(&self, timeouts: &Timeouts) {
         self.answered.set(false);
-        self.waiting.set(Some((Waiting::FirstByte, Instant::now() + timeouts.first_byte)));
+        self.sent.set(false);
+        self.wait_for(Waiting::FirstByte, timeouts.first_byte);
     }
 
     /// The head of the answer is there.
@@ -71,23 +137,38 @@ impl Wire {
         self.waiting.set(None);
     }
 
+    /// The last byte of the request has been written.
+    pub fn sent(&self) {
+        self.sent.set(true);
+    }
+
+    /// Whether the upstream has all of the request.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.sent.get()
+    }
+
+    /// The client's body goes on in this task, beside the answer.
+    pub fn uploaded_by(&self, task: AbortHandle) {
+        let _ = self.upload.set(task);
+    }
+
     /// The client's body went on, or is waited for. Before the answer begins, one side has the word at a time;
     /// after that, an open upload may rest for as long as the answer goes on, as streams both ways do.
     pub fn upload(&self, waiting_for_client: bool, timeouts: &Timeouts) {
         if self.answered.get() {
             return;
         }
-        let now = Instant::now();
-        self.waiting.set(Some(if waiting_for_client {
-            (Waiting::Client, now + timeouts.idle)
+        if waiting_for_client {
+            self.wait_for(Waiting::Client, timeouts.idle);
         } else {
-            (Waiting::FirstByte, now + timeouts.first_byte)
-        }));
+            self.wait_for(Waiting::FirstByte, timeouts.first_byte);
+        }
     }
 
     /// The next piece of the answer is waited for.
     pub fn wait(&self, timeouts: &Timeouts) {
-        self.waiting.set(Some((Waiting::Answer, Instant::now() + timeouts.idle)));
+        self.wait_for(Waiting::Answer, timeouts.idle);
     }
 
     /// The answer is whole, and the client's body is not: it may finish it, at a client's pace and no longer.
@@ -101,7 +182,14 @@ impl Wire {
         self.waiting.set(None);
     }
 
+    /// Ends it for everybody who reads or writes on it.
+    pub fn cut(&self) {
+        // A socket that cannot be shut down has been already.
+        let _ = SockRef::from(&*self.socket.borrow()).shutdown(Shutdown::Both);
+    }
+
     /// The wait that was too long, if one was.
+    #[must_use]
     pub fn fault(&self) -> Option<Fault> {
         self.expired.get().map(|waiting| match waiting {
             Waiting::FirstByte => Fault::FirstByteTimeout,
@@ -110,15 +198,47 @@ impl Wire {
         })
     }
 
+    /// The clock stands still between two sweeps: nobody is to be cut for that.
+    fn wait_for(&self, whom: Waiting, limit: Duration) {
+        self.waiting.set(Some((whom, self.clock.get() + limit + SWEEP)));
+    }
+
     /// False once there is nothing to look at any more.
     fn look(&self, now: Instant) -> bool {
         let over = self.waiting.get().filter(|(_, deadline)| *deadline <= now);
         if let Some((waiting, _)) = over {
             self.expired.set(Some(waiting));
-            if let Some(connection) = self.connection.get() {
-                connection.abort();
+            self.cut();
+            if let Some(upload) = self.upload.get() {
+                upload.abort();
             }
         }
         over.is_none()
+    }
+}
+
+/// What a worker reads into. Pieces are cut from it without a copy, and a request that waits holds none.
+#[derive(Debug)]
+pub struct Chunk(RefCell<BytesMut>);
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self(RefCell::new(BytesMut::with_capacity(CHUNK)))
+    }
+}
+
+impl Chunk {
+    /// Reads what has come; nothing is the end.
+    pub fn poll_fill(
+        &self,
+        cx: &mut Context<'_>,
+        reader: Pin<&mut impl tokio::io::AsyncRead>,
+    ) -> Poll<io::Result<Bytes>> {
+        let mut chunk = self.0.borrow_mut();
+        if chunk.capacity() < ROOM {
+            // The same memory again where nobody holds a piece of it any more.
+            chunk.reserve(CHUNK);
+        }
+        poll_read_buf(reader, cx, &mut *chunk).map_ok(|count| chunk.split_to(count).freeze())
     }
 }

@@ -1,0 +1,235 @@
+//! The head of an upstream's answer.
+//!
+//! An upstream is not trusted to speak HTTP well: what has two readings is refused, and what belongs to its connection
+//! ends here.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Buf as _, Bytes};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use hyper::ext::ReasonPhrase;
+
+use super::fault::Invalid;
+use super::framing::{Chunks, Framing};
+use super::headers::{Kind, Nominated};
+
+/// A head may have this many bytes, and this many fields: four times what any server is set to send.
+const LIMIT: usize = 64 * 1024;
+const FIELDS: usize = 128;
+
+/// The head of an upstream's answer, its fields made ours.
+#[derive(Debug)]
+pub struct Head {
+    /// What it answers.
+    pub status: StatusCode,
+    /// Its words for that, where they are not the usual ones.
+    pub reason: Option<ReasonPhrase>,
+    /// What may be passed on.
+    pub headers: HeaderMap,
+    /// How the body ends; `None` where there is none.
+    pub framing: Option<Framing>,
+    /// The upstream takes another request on this connection.
+    pub keeps_alive: bool,
+}
+
+impl Head {
+    /// Takes a head off the bytes that have been read, when all of it is there; `method` is what was asked.
+    pub fn read(read: &mut Bytes, method: &Method) -> Result<Option<Self>, Invalid> {
+        let bytes = read.clone();
+        let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
+        let mut parsed = httparse::Response::new(&mut []);
+        let parser = httparse::ParserConfig::default();
+        let length = match parser.parse_response_with_uninit_headers(&mut parsed, &bytes, &mut fields)? {
+            httparse::Status::Complete(length) if length <= LIMIT => length,
+            httparse::Status::Partial if bytes.len() < LIMIT => return Ok(None),
+            httparse::Status::Complete(_) | httparse::Status::Partial => return Err(Invalid::TooLarge),
+        };
+        let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Invalid::Status)?;
+        let reason = parsed.reason.filter(|reason| Some(*reason) != status.canonical_reason());
+        let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
+        let fields = Fields::read(&bytes, parsed.headers)?;
+        let no_body = *method == Method::HEAD
+            || status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let framing = if no_body { None } else { Some(fields.framing(parsed.version)?) };
+        let head = Self {
+            status,
+            reason,
+            keeps_alive: parsed.version == Some(1)
+                && !fields.close
+                && !matches!(framing, Some(Framing::Close)),
+            framing: framing.filter(|framing| !framing.is_end()),
+            headers: fields.headers,
+        };
+        read.advance(length);
+        Ok(Some(head))
+    }
+}
+
+/// The fields of a head: those that go on, and what the others said.
+struct Fields {
+    headers: HeaderMap,
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+}
+
+impl Fields {
+    fn read(bytes: &Bytes, parsed: &[httparse::Header<'_>]) -> Result<Self, Invalid> {
+        let headers = HeaderMap::with_capacity(parsed.len() + 1);
+        let mut fields = Self { headers, length: None, chunked: false, close: false };
+        let mut nominated = Nominated::default();
+        for field in parsed.iter().filter(|field| field.name.eq_ignore_ascii_case("connection")) {
+            let value = HeaderValue::from_bytes(field.value).map_err(|_| Invalid::Field)?;
+            fields.close |= nominated.read(&value);
+        }
+        for field in parsed {
+            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Invalid::Field)?;
+            let value =
+                HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| Invalid::Field)?;
+            let kind = Kind::of(name.as_str());
+            if kind == Kind::Length {
+                fields.length(value)?;
+            } else if kind == Kind::Coding {
+                fields.coding(&value)?;
+            } else if !kind.ends_here() && !nominated.names().contains(&name) {
+                fields.headers.append(name, value);
+            }
+        }
+        Ok(fields)
+    }
+
+    /// Several are one if they say the same (RFC 9112, 6.3).
+    fn length(&mut self, value: HeaderValue) -> Result<(), Invalid> {
+        let digits = value.as_bytes();
+        let number = std::str::from_utf8(digits).ok().filter(|_| digits.iter().all(u8::is_ascii_digit));
+        let length: u64 = number.and_then(|number| number.parse().ok()).ok_or(Invalid::Length)?;
+        match self.length {
+            Some(other) if other != length => Err(Invalid::Length),
+            Some(_) => Ok(()),
+            None => {
+                self.length = Some(length);
+                self.headers.insert(CONTENT_LENGTH, value);
+                Ok(())
+            }
+        }
+    }
+
+    /// `chunked`, once: what another coding would have done to the body nobody behind us would know.
+    fn coding(&mut self, value: &HeaderValue) -> Result<(), Invalid> {
+        if self.chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(Invalid::Coding);
+        }
+        self.chunked = true;
+        Ok(())
+    }
+
+    fn framing(&self, version: Option<u8>) -> Result<Framing, Invalid> {
+        match (self.chunked, self.length) {
+            (true, Some(_)) => Err(Invalid::Length),
+            // Chunks came with HTTP/1.1 (RFC 9112, 6.1).
+            (true, None) if version != Some(1) => Err(Invalid::Coding),
+            (true, None) => Ok(Framing::Chunked(Chunks::default())),
+            (false, Some(length)) => Ok(Framing::Length(length)),
+            (false, None) => Ok(Framing::Close),
+        }
+    }
+}
+
+/// The fields after a body, without those that could not stand there (RFC 9110, 6.5.1).
+pub fn trailers(bytes: &[u8]) -> Result<HeaderMap, Invalid> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+    let httparse::Status::Complete((_, parsed)) = httparse::parse_headers(bytes, &mut fields)? else {
+        return Err(Invalid::Field);
+    };
+    let mut trailers = HeaderMap::with_capacity(parsed.len());
+    for field in parsed {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Invalid::Field)?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| Invalid::Field)?;
+        if Kind::of(name.as_str()) == Kind::Plain {
+            trailers.append(name, value);
+        }
+    }
+    Ok(trailers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(method: &Method, text: &str) -> Result<Option<Head>, Invalid> {
+        Head::read(&mut Bytes::copy_from_slice(text.as_bytes()), method)
+    }
+
+    #[test]
+    fn where_the_body_ends_has_one_reading_or_none() {
+        let check = |text: &str, wanted: &str| {
+            let head = read(&Method::GET, &format!("HTTP/1.1 200 OK\r\n{text}\r\n"));
+            let got = match head.map(|head| head.map(|head| head.framing)) {
+                Ok(Some(None)) => "empty".to_owned(),
+                Ok(Some(Some(Framing::Length(length)))) => length.to_string(),
+                Ok(Some(Some(Framing::Chunked(_)))) => "chunked".to_owned(),
+                Ok(Some(Some(Framing::Close))) => "close".to_owned(),
+                Ok(None) => "partial".to_owned(),
+                Err(_) => "invalid".to_owned(),
+            };
+            assert_eq!(got, wanted, "{text}");
+        };
+        check("", "close");
+        check("Content-Length: 5\r\n", "5");
+        check("Content-Length: 0\r\n", "empty");
+        check("Content-Length: 5\r\ncontent-length: 5\r\n", "5");
+        check("Content-Length: 5\r\nContent-Length: 6\r\n", "invalid");
+        for length in ["5, 5", "+5", "-1", "0x5", "5 5", "", "18446744073709551616"] {
+            check(&format!("Content-Length: {length}\r\n"), "invalid");
+        }
+        check("Transfer-Encoding: chunked\r\n", "chunked");
+        check("Transfer-Encoding: Chunked\r\n", "chunked");
+        check("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "invalid");
+        for coding in ["gzip", "gzip, chunked", "chunked, chunked", "xchunked", "identity", ""] {
+            check(&format!("Transfer-Encoding: {coding}\r\n"), "invalid");
+        }
+        check("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "invalid");
+        check("No Name: 1\r\n", "invalid");
+        check("A: 1\r\n folded\r\n", "invalid");
+        check("A : 1\r\n", "invalid");
+        check("A: \0\r\n", "invalid");
+        assert!(read(&Method::GET, "HTTP/1.1 200 OK\r\nA: 1\r\n\r").expect("no fault so far").is_none());
+    }
+
+    #[test]
+    fn some_answers_have_no_body_whatever_they_say() {
+        for (method, status) in
+            [(Method::HEAD, "200 OK"), (Method::GET, "204 No Content"), (Method::GET, "304 x")]
+        {
+            let head = read(&method, &format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\n"));
+            assert!(head.expect("valid").expect("whole").framing.is_none(), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_kept_where_nobody_said_otherwise() {
+        let check = |line: &str, fields: &str, wanted: bool| {
+            let head = read(&Method::GET, &format!("{line}\r\n{fields}Content-Length: 1\r\n\r\n"))
+                .expect("valid")
+                .expect("whole");
+            assert_eq!(head.keeps_alive, wanted, "{line} {fields}");
+        };
+        check("HTTP/1.1 200 OK", "", true);
+        check("HTTP/1.1 200 OK", "Connection: x, Close\r\n", false);
+        check("HTTP/1.1 200 OK", "Connection: keep-alive\r\n", true);
+        check("HTTP/1.0 200 OK", "", false);
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_ends_here() {
+        let fields = "Connection: X-Mine, content-length\r\nX-Mine: 1\r\nKeep-Alive: 5\r\nUpgrade: h2c\r\n\
+             Scopegate-Reason: forged\r\nX-Request-Id: theirs\r\nContent-Length: 1\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n";
+        let head = read(&Method::GET, &format!("HTTP/1.1 200 Fine\r\n{fields}\r\n"));
+        let head = head.expect("valid").expect("whole");
+        let names: Vec<_> = head.headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["content-length", "set-cookie", "set-cookie"]);
+        assert_eq!(head.reason.expect("unusual words").as_bytes(), b"Fine");
+    }
+}

@@ -1,0 +1,244 @@
+//! Where the body of an upstream's answer ends (RFC 9112, 6.3).
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::HeaderMap;
+
+use super::answer;
+use super::fault::Invalid;
+
+/// Trailers, and the extensions of one chunk, may have this many bytes: what a head may have, and more than anybody
+/// sends.
+const LIMIT: usize = 64 * 1024;
+
+/// How the end of a body is found, and how much of it is still to come.
+#[derive(Debug)]
+pub enum Framing {
+    /// So many bytes.
+    Length(u64),
+    /// Pieces that say how long they are.
+    Chunked(Chunks),
+    /// Until the upstream hangs up.
+    Close,
+}
+
+/// What comes next of a body.
+#[derive(Debug)]
+pub enum Step {
+    /// More must be read first.
+    More,
+    /// A piece of it.
+    Data(Bytes),
+    /// Fields after the last piece.
+    Trailers(HeaderMap),
+    /// It is whole.
+    End,
+}
+
+/// Where in a chunked body we are (RFC 9112, 7.1).
+#[derive(Debug)]
+pub struct Chunks {
+    place: Place,
+    /// Of the chunk: while its size is read, what that has come to; then what its data lacks.
+    left: u64,
+    /// Bytes of the line of a size, or of the trailers, so far.
+    passed: usize,
+    trailers: BytesMut,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Size,
+    /// Ignored: nobody may rely on it (RFC 9112, 7.1.1).
+    Extension,
+    SizeEnd,
+    Data,
+    DataCr,
+    DataLf,
+    Trailers,
+    End,
+}
+
+impl Framing {
+    /// Takes the next piece off the bytes that have been read.
+    pub fn next(&mut self, read: &mut Bytes) -> Result<Step, Invalid> {
+        match self {
+            Self::Length(0) => Ok(Step::End),
+            Self::Length(_) | Self::Close if read.is_empty() => Ok(Step::More),
+            Self::Length(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(read.len());
+                *left -= count as u64;
+                Ok(Step::Data(read.split_to(count)))
+            }
+            Self::Chunked(chunks) => chunks.next(read),
+            Self::Close => Ok(Step::Data(std::mem::take(read))),
+        }
+    }
+
+    /// Whether nothing more is to come.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked(chunks) => chunks.place == Place::End,
+            Self::Close => false,
+        }
+    }
+
+    /// Bytes that are still to come, where that is known.
+    #[must_use]
+    pub fn left(&self) -> Option<u64> {
+        match self {
+            Self::Length(left) => Some(*left),
+            Self::Chunked(_) | Self::Close => None,
+        }
+    }
+}
+
+impl Default for Chunks {
+    fn default() -> Self {
+        Self { place: Place::Size, left: 0, passed: 0, trailers: BytesMut::new() }
+    }
+}
+
+impl Chunks {
+    fn next(&mut self, read: &mut Bytes) -> Result<Step, Invalid> {
+        loop {
+            match self.place {
+                Place::End => return Ok(Step::End),
+                Place::Trailers => return self.trailers(read),
+                Place::Data if self.left == 0 => self.place = Place::DataCr,
+                Place::Data => {
+                    if read.is_empty() {
+                        return Ok(Step::More);
+                    }
+                    let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(read.len());
+                    self.left -= count as u64;
+                    return Ok(Step::Data(read.split_to(count)));
+                }
+                Place::Size | Place::Extension | Place::SizeEnd | Place::DataCr | Place::DataLf => {
+                    let Some(byte) = read.first().copied() else { return Ok(Step::More) };
+                    read.advance(1);
+                    self.place = self.after(byte)?;
+                }
+            }
+        }
+    }
+
+    /// Where a byte between two pieces of data leads.
+    fn after(&mut self, byte: u8) -> Result<Place, Invalid> {
+        match (self.place, byte) {
+            (Place::DataCr, b'\r') => Ok(Place::DataLf),
+            (Place::DataLf, b'\n') => {
+                self.passed = 0;
+                Ok(Place::Size)
+            }
+            (Place::Size, _) if byte.is_ascii_hexdigit() && self.passed < LIMIT => {
+                let digit = char::from(byte).to_digit(16).map_or(0, u64::from);
+                self.passed += 1;
+                self.left = self.left.checked_mul(16).ok_or(Invalid::Chunk)? + digit;
+                Ok(Place::Size)
+            }
+            (Place::Size, _) if self.passed == 0 => Err(Invalid::Chunk),
+            (Place::Size | Place::Extension, b'\r') => Ok(Place::SizeEnd),
+            (Place::Size, b';' | b' ' | b'\t') => Ok(Place::Extension),
+            (Place::Extension, _) if byte != b'\n' && byte != 0 && self.passed < LIMIT => {
+                self.passed += 1;
+                Ok(Place::Extension)
+            }
+            (Place::SizeEnd, b'\n') => Ok(if self.left == 0 { Place::Trailers } else { Place::Data }),
+            _ => Err(Invalid::Chunk),
+        }
+    }
+
+    /// Gathers lines up to the empty one, which ends the message.
+    fn trailers(&mut self, read: &mut Bytes) -> Result<Step, Invalid> {
+        while let Some(end) = read.iter().position(|byte| *byte == b'\n') {
+            self.gather(&read.split_to(end + 1))?;
+            if *self.trailers == *b"\r\n" || self.trailers.ends_with(b"\n\r\n") {
+                self.place = Place::End;
+                return answer::trailers(&self.trailers)
+                    .map(|trailers| if trailers.is_empty() { Step::End } else { Step::Trailers(trailers) });
+            }
+        }
+        let rest = std::mem::take(read);
+        self.gather(&rest)?;
+        Ok(Step::More)
+    }
+
+    fn gather(&mut self, bytes: &[u8]) -> Result<(), Invalid> {
+        if self.trailers.len() + bytes.len() > LIMIT {
+            return Err(Invalid::TooLarge);
+        }
+        self.trailers.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of these bytes, cut into pieces of this length: the body, the trailers' names, and what is left.
+    fn read(
+        mut framing: Framing,
+        bytes: &[u8],
+        cut: usize,
+    ) -> Result<(Vec<u8>, Vec<String>, usize), Invalid> {
+        let (mut body, mut names, mut passed) = (Vec::new(), Vec::new(), 0);
+        for piece in bytes.chunks(cut) {
+            passed += piece.len();
+            let mut piece = Bytes::copy_from_slice(piece);
+            loop {
+                match framing.next(&mut piece)? {
+                    Step::More => break,
+                    Step::Data(data) => body.extend_from_slice(&data),
+                    Step::Trailers(map) => names.extend(map.keys().map(ToString::to_string)),
+                    Step::End => return Ok((body, names, bytes.len() - passed + piece.len())),
+                }
+            }
+        }
+        Err(Invalid::Chunk)
+    }
+
+    #[test]
+    fn a_body_is_the_same_however_its_bytes_are_cut() {
+        let check = |bytes: &[u8], body: &[u8], names: &[&str], left: usize| {
+            for cut in [1, 2, 3, 5, 7, 1000] {
+                let got = read(Framing::Chunked(Chunks::default()), bytes, cut).expect("a body");
+                assert_eq!((&*got.0, got.1), (body, names.iter().map(ToString::to_string).collect()));
+                assert!(cut < 1000 || got.2 == left, "{}", String::from_utf8_lossy(bytes));
+            }
+        };
+        check(b"0\r\n\r\n", b"", &[], 0);
+        check(b"3\r\nabc\r\n0\r\n\r\n", b"abc", &[], 0);
+        check(b"0003;a=b\r\nabc\r\nA \t\r\n0123456789\r\n0\r\n\r\nHTTP", b"abc0123456789", &[], 4);
+        check(b"1\r\nx\r\n0\r\nA: 1\r\nb: 2\r\n\r\n", b"x", &["a", "b"], 0);
+        check(b"1\r\n\n\r\n00\r\nConnection: x\r\nA: 1\r\n\r\n", b"\n", &["a"], 0);
+        check(b"1\r\n\r\r\n0\r\n\r\n", b"\r", &[], 0);
+        let got = read(Framing::Length(3), b"abcd", 1000).expect("a body");
+        assert_eq!((&*got.0, got.2), (&b"abc"[..], 1));
+    }
+
+    #[test]
+    fn what_is_no_chunk_is_refused() {
+        let cases: [&[u8]; 11] = [
+            b"\r\n",
+            b";a\r\n",
+            b"-1\r\n",
+            b"0x1\r\nx\r\n0\r\n\r\n",
+            b"1\nx\r\n0\r\n\r\n",
+            b"1\r\nxy\r\n0\r\n\r\n",
+            b"1\r\nx\n0\r\n\r\n",
+            b"1;a\nb\r\nx\r\n0\r\n\r\n",
+            b"10000000000000000\r\n",
+            b"1 1\rx\r\n",
+            b"0\r\nno colon\r\n\r\n",
+        ];
+        for bytes in cases {
+            for cut in [1, 1000] {
+                let got = read(Framing::Chunked(Chunks::default()), bytes, cut);
+                assert!(got.is_err(), "{:?}: {got:?}", String::from_utf8_lossy(bytes));
+            }
+        }
+    }
+}
