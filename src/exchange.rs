@@ -83,8 +83,8 @@ impl Exchange {
         self.record.decided = self.record.began.elapsed();
         self.route = route.map(|route| route.id);
         let path = || head.uri.path_and_query().cloned();
-        self.record.path = match (self.surface(), decision) {
-            (Some(_), _) if self.snapshot.policy.is_private(head.uri.path()) => Path::Hidden,
+        self.record.path = match (self.route(), decision) {
+            (Some(route), _) if self.snapshot.policy.is_private(route, head.uri.path()) => Path::Hidden,
             (Some(_), _) => path().map_or(Path::Hidden, Path::Shown),
             (None, Err(Denial::RouteUnknown { .. })) => {
                 Path::Masked(self.snapshot.policy.masked(head.uri.path()))
@@ -181,7 +181,7 @@ impl Drop for Exchange {
         let route = self.snapshot.meters(self.route);
         self.metrics.count(&self.record, route);
         self.metrics.in_flight.dec();
-        self.lines.write(&self.record, &route.surface, &route.route);
+        self.lines.write(&self.record, route);
     }
 }
 

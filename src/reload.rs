@@ -4,6 +4,7 @@
 //! revocation least of all.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -22,6 +23,8 @@ use crate::snapshot::{Current, Snapshot};
 
 /// Editors and the kubelet change a folder in several steps; this long without another is the end of them.
 const SETTLE: Duration = Duration::from_millis(15);
+/// Seconds; longer than any file system's clock stands still.
+const TICK: u64 = 2;
 /// A folder that never rests is looked at all the same.
 const SETTLE_AT_MOST: Duration = Duration::from_millis(500);
 
@@ -88,6 +91,41 @@ pub struct Reloader {
     watched: BTreeSet<PathBuf>,
     changes: mpsc::Receiver<()>,
     hash: String,
+    config_stamp: Stamp,
+    keys_stamp: Stamp,
+}
+
+/// What the system says of a file that was read. Something else in its folder may change all the time: a log, say.
+#[derive(Debug, Default)]
+struct Stamp(Option<Facts>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Facts {
+    file: (u64, u64),
+    length: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// Whether the file needs no second look; from now on it is this one.
+    fn is_still(&mut self, path: &Path) -> bool {
+        let facts = std::fs::metadata(path).map(|facts| Facts {
+            file: (facts.dev(), facts.ino()),
+            length: facts.len(),
+            changed: (facts.ctime(), facts.ctime_nsec()),
+        });
+        // Another change in the same tick of the file system's clock could not be told from this one.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let old = |facts: &Facts| u64::try_from(facts.changed.0).is_ok_and(|at| at + TICK < now.as_secs());
+        let facts = facts.ok().filter(old);
+        let still = facts.is_some() && facts == self.0;
+        self.0 = facts;
+        still
+    }
+
+    fn forget(&mut self) {
+        self.0 = None;
+    }
 }
 
 impl Reloader {
@@ -103,7 +141,17 @@ impl Reloader {
         });
         let watcher = watcher.inspect_err(unwatched).ok();
         let hash = files.hash();
-        let mut this = Self { files, current, metrics, watcher, watched: BTreeSet::new(), changes, hash };
+        let mut this = Self {
+            files,
+            current,
+            metrics,
+            watcher,
+            watched: BTreeSet::new(),
+            changes,
+            hash,
+            config_stamp: Stamp::default(),
+            keys_stamp: Stamp::default(),
+        };
         this.in_force();
         this.watch();
         this
@@ -116,7 +164,11 @@ impl Reloader {
         loop {
             tokio::select! {
                 changed = self.changes.recv() => if changed.is_none() { std::future::pending::<()>().await },
-                () = signal() => tracing::info!("told to reload"),
+                () = signal() => {
+                    tracing::info!("told to reload");
+                    self.config_stamp.forget();
+                    self.keys_stamp.forget();
+                }
             }
             let began = Instant::now();
             while began.elapsed() < SETTLE_AT_MOST && timeout(SETTLE, self.changes.recv()).await.is_ok() {}
@@ -160,6 +212,9 @@ impl Reloader {
 
     /// True where a new configuration is good.
     fn look_at_config(&mut self) -> bool {
+        if self.config_stamp.is_still(&self.files.path) {
+            return false;
+        }
         let read = file::read(&self.files.path);
         if read.as_ref().is_ok_and(|text| *text == self.files.config_text) {
             return false;
@@ -178,6 +233,7 @@ impl Reloader {
                     || value.live.scopes != self.files.config.live.scopes
                 {
                     self.files.keys_text.clear();
+                    self.keys_stamp.forget();
                 }
                 self.hash = self.files.hash();
                 // What is fixed stays as it runs.
@@ -196,6 +252,9 @@ impl Reloader {
     /// True where new keys are good.
     fn look_at_keys(&mut self) -> bool {
         let path = keys_path(&self.files.config).to_owned();
+        if self.keys_stamp.is_still(&path) {
+            return false;
+        }
         let read = file::read(&path);
         if read.as_ref().is_ok_and(|text| *text == self.files.keys_text) {
             return false;

@@ -32,6 +32,18 @@ pub struct Pattern {
     pub rest: bool,
 }
 
+impl Pattern {
+    /// Whether some path may be one of both classes.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        let same =
+            |(one, two): (&Segment, &Segment)| one == two || *one == Segment::Param || *two == Segment::Param;
+        let (mine, theirs) = (self.segments.len(), other.segments.len());
+        let long_enough = (mine >= theirs || self.rest) && (theirs >= mine || other.rest);
+        long_enough && self.segments.iter().zip(&other.segments).all(same)
+    }
+}
+
 /// One piece of a path between two slashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Segment {

@@ -51,6 +51,8 @@ pub struct Route {
     pub template: Box<str>,
     /// The form of refusals.
     pub errors: ErrorForm,
+    /// A path of it may be one of a private surface, with another method or less specifically.
+    meets_private: bool,
     method: Option<Box<str>>,
     query: Vec<Box<str>>,
     requirement: Requirement,
@@ -72,6 +74,9 @@ impl Policy {
             routes: Vec::new(),
             surfaces: live.surfaces.clone(),
         };
+        let private = live.surfaces.iter().filter(|surface| surface.private);
+        let private: Vec<_> =
+            private.flat_map(|surface| &surface.routes).map(|route| &route.pattern).collect();
         for (surface, written) in live.surfaces.iter().enumerate() {
             for route in &written.routes {
                 let id = policy.routes.len();
@@ -84,6 +89,7 @@ impl Policy {
                     surface,
                     template: route.pattern.template.clone(),
                     errors: route.errors,
+                    meets_private: private.iter().any(|pattern| pattern.meets(&route.pattern)),
                     method: route.method.clone(),
                     query: route.query.clone(),
                     requirement: route.requirement,
@@ -105,10 +111,12 @@ impl Policy {
         &self.scopes
     }
 
-    /// Whether a path may hold a secret: it lies where a private surface has a route, with this method or another.
+    /// Whether the path of a call on this route may hold a secret: it lies where a private surface has a route, with
+    /// this method or another.
     #[must_use]
-    pub fn is_private(&self, path: &str) -> bool {
-        Path::read(path).is_ok_and(|path| matches!(self.hidden.find("", path), Matched::Route { .. }))
+    pub fn is_private(&self, route: &Route, path: &str) -> bool {
+        route.meets_private
+            && Path::read(path).is_ok_and(|path| matches!(self.hidden.find("", path), Matched::Route { .. }))
     }
 
     /// A path that no route matched, with every segment that is not in the configuration hidden: it may be a

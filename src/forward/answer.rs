@@ -11,8 +11,8 @@ use http::{Method, StatusCode};
 use hyper::ext::ReasonPhrase;
 
 use super::fault::Invalid;
+use super::field::{Kind, Nominated};
 use super::framing::{Chunks, Framing};
-use super::headers::{Kind, Nominated};
 
 /// A head may have this many bytes, and this many fields: four times what any server is set to send.
 const LIMIT: usize = 64 * 1024;

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod body;
 pub mod client;
 pub mod fault;
+pub mod field;
 pub mod frames;
 pub mod framing;
 pub mod headers;

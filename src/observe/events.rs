@@ -9,12 +9,15 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGua
 
 use crate::config::listen::Events;
 
+/// Events that wait for the reader. Room for each is made at the start, and a start or a reload has a few dozen.
+const WAITING: usize = 1024;
+
 static LOST: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// Sets the process' form of events. What is returned has the last of them written when it is dropped.
 pub fn init(form: Events) -> WorkerGuard {
-    let (writer, guard) =
-        NonBlockingBuilder::default().lossy(true).thread_name("events").finish(std::io::stderr());
+    let events = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING);
+    let (writer, guard) = events.thread_name("events").finish(std::io::stderr());
     let _ = LOST.set(writer.error_counter());
     let events =
         tracing_subscriber::fmt().with_writer(writer).with_max_level(tracing::Level::INFO).with_target(false);

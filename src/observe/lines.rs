@@ -6,14 +6,17 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::IntCounter;
 
+use super::metrics::RouteMeters;
 use super::record::Record;
 
 /// A batch goes on when it has this many bytes: what a pipe takes at once.
 const BATCH: usize = 64 * 1024;
+/// What a line takes, seldom more.
+const ROOM: usize = 1024;
 /// Batches that wait for the reader; past this, lines are dropped: 8 MiB at the most.
 const WAITING: usize = 128;
 
@@ -62,13 +65,13 @@ impl Lines {
     }
 
     /// Adds the line of a request that has ended.
-    pub fn write(&self, record: &Record, surface: &str, route: &str) {
+    pub fn write(&self, record: &Record, route: &RouteMeters) {
         if self.out.is_none() {
             return;
         }
         let mut batch = self.batch.borrow_mut();
         let Batch { bytes, second, .. } = &mut *batch;
-        line(bytes, second, record, surface, route);
+        line(bytes, second, record, &route.line);
         batch.lines += 1;
         if batch.bytes.len() >= BATCH {
             self.hand_on(&mut batch);
@@ -96,7 +99,9 @@ impl Lines {
 
     fn hand_on(&self, batch: &mut Batch) {
         let Some(out) = &self.out else { return };
-        let (bytes, lines) = (std::mem::take(&mut batch.bytes), std::mem::take(&mut batch.lines));
+        // The next will be as long: a worker is as busy as it was.
+        let next = Vec::with_capacity(batch.bytes.len() + ROOM);
+        let (bytes, lines) = (std::mem::replace(&mut batch.bytes, next), std::mem::take(&mut batch.lines));
         if out.try_send(bytes).is_err() {
             self.dropped.inc_by(lines);
         }
@@ -110,16 +115,27 @@ impl Drop for Lines {
     }
 }
 
-fn line(out: &mut Vec<u8>, second: &mut Second, record: &Record, surface: &str, route: &str) {
+/// The surface and the route of a line, made once.
+#[must_use]
+pub fn place(surface: &str, route: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    text(&mut out, "surface", surface);
+    text(&mut out, "route", route);
+    out
+}
+
+fn line(out: &mut Vec<u8>, second: &mut Second, record: &Record, place: &[u8]) {
+    out.reserve(ROOM);
     out.extend_from_slice(b"{\"time\":\"");
     second.write(out, record.at);
     out.extend_from_slice(b"\",\"id\":\"");
     escape(out, record.id.as_bytes());
-    text(out, "peer", record.peer.to_str().unwrap_or_default());
+    out.extend_from_slice(b"\",\"peer\":\"");
+    out.extend_from_slice(record.peer.as_bytes());
     text(out, "method", record.method.as_str());
-    text(out, "version", version(record.version));
-    text(out, "surface", surface);
-    text(out, "route", route);
+    out.extend_from_slice(b"\",\"version\":\"");
+    out.extend_from_slice(version(record.version).as_bytes());
+    out.extend_from_slice(place);
     if let Some(path) = record.path.as_str() {
         text(out, "path", path);
     }
@@ -135,14 +151,14 @@ fn line(out: &mut Vec<u8>, second: &mut Second, record: &Record, surface: &str, 
         text(out, "layer", layer);
     }
     out.push(b'"');
-    number(out, "status", u128::from(record.status));
-    number(out, "received", u128::from(record.received));
-    number(out, "sent", u128::from(record.sent));
-    number(out, "decided_us", record.decided.as_micros());
+    number(out, "status", record.status.into());
+    number(out, "received", record.received);
+    number(out, "sent", record.sent);
+    number(out, "decided_us", micros(record.decided));
     if let Some(upstream) = record.upstream {
-        number(out, "upstream_us", upstream.as_micros());
+        number(out, "upstream_us", micros(upstream));
     }
-    number(out, "total_us", record.began.elapsed().as_micros());
+    number(out, "total_us", micros(record.began.elapsed()));
     out.extend_from_slice(b"}\n");
 }
 
@@ -172,7 +188,11 @@ fn text(out: &mut Vec<u8>, name: &str, value: &str) {
     escape(out, value.as_bytes());
 }
 
-fn number(out: &mut Vec<u8>, name: &str, value: u128) {
+fn micros(time: Duration) -> u64 {
+    time.as_secs() * 1_000_000 + u64::from(time.subsec_micros())
+}
+
+fn number(out: &mut Vec<u8>, name: &str, value: u64) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
@@ -181,8 +201,10 @@ fn number(out: &mut Vec<u8>, name: &str, value: u128) {
 
 /// As JSON asks (RFC 8259, 7); what is not ASCII becomes `?`, so that a line is valid whatever a client sent.
 fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
-    let plain = |byte: &u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\');
-    if bytes.iter().all(plain) {
+    // Without a way out in the middle, so that many bytes are looked at at once.
+    let odd =
+        |byte: u8| u8::from(!matches!(byte, 0x20..=0x7e)) | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    if bytes.iter().fold(0, |any, byte| any | odd(*byte)) == 0 {
         out.extend_from_slice(bytes);
         return;
     }
@@ -206,8 +228,6 @@ fn version(version: http::Version) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::{HeaderValue, Method, Version};
 
     use super::*;
@@ -221,7 +241,7 @@ mod tests {
         record.path = Path::Masked("/a\"\\\u{7f}é".into());
         record.upstream = Some(Duration::from_micros(7));
         let mut out = Vec::new();
-        line(&mut out, &mut Second::default(), &record, "sdk", "/a");
+        line(&mut out, &mut Second::default(), &record, &place("sdk", "/a\"\\"));
         let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
         assert_eq!(value["id"], "a\"b");
         assert_eq!(value["path"], "/a\"\\???");

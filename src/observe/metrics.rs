@@ -12,6 +12,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::lines;
 use super::reason::Reason;
 use super::record::Record;
 
@@ -69,6 +70,8 @@ pub struct RouteMeters {
     pub surface: Box<str>,
     /// The route's template.
     pub route: Box<str>,
+    /// Both, as the access log has them.
+    pub line: Box<[u8]>,
     requests: [OnceLock<Box<Ends>>; METHODS.len()],
     decision: Histogram,
     upstream: Histogram,
@@ -164,6 +167,7 @@ impl Metrics {
         RouteMeters {
             surface: surface.into(),
             route: route.into(),
+            line: lines::place(surface, route).into(),
             requests: Default::default(),
             decision: self.decision_seconds.with_label_values(&[surface]),
             upstream: self.upstream_seconds.with_label_values(&[surface]),
@@ -186,8 +190,8 @@ impl Metrics {
 
     /// Counts a request that has ended.
     pub fn count(&self, record: &Record, route: &RouteMeters) {
-        let method =
-            METHODS.iter().position(|known| *known == record.method.as_str()).unwrap_or(METHODS.len() - 1);
+        let method = record.method.as_str();
+        let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
         let class = usize::from(record.status / 100).min(CLASSES.len() - 1);
         let ends = route
             .requests
