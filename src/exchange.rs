@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use uuid::Builder;
 
-use crate::accept::peer::Peer;
+use crate::accept::peer::{Busy, Peer};
 use crate::config::route::ErrorForm;
 use crate::config::surface::Channel;
 use crate::decide::denial::Denial;
@@ -42,6 +42,7 @@ pub struct Exchange {
     route: Option<usize>,
     metrics: Arc<Metrics>,
     lines: Rc<Lines>,
+    _connection: Busy,
 }
 
 /// The body of an answer; its exchange ends with it.
@@ -59,7 +60,7 @@ impl Exchange {
         lines: &Rc<Lines>,
         snapshot: &Rc<Held>,
         head: &Parts,
-        peer: &Peer,
+        peer: &Rc<Peer>,
         trusted: bool,
     ) -> Box<Self> {
         metrics.in_flight.inc();
@@ -75,6 +76,7 @@ impl Exchange {
             route: None,
             metrics: Arc::clone(metrics),
             lines: Rc::clone(lines),
+            _connection: Peer::busy(peer),
         })
     }
 

@@ -10,7 +10,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::accept::Door;
-use crate::accept::drain::Open;
+use crate::accept::open::Open;
 use crate::accept::peer::Peer;
 use crate::channel::{self, Handshake, Refused};
 use crate::config::Credential;
@@ -34,6 +34,9 @@ use crate::snapshot::{Held, Shared, Snapshot};
 /// How often a worker looks after what no request waits for: deadlines, old connections, the log's buffer.
 const TICK: Duration = SWEEP;
 
+/// A connection may rest when nothing was asked for so many of them: a second. To wake costs a few microseconds.
+const REST: u32 = 20;
+
 /// The way in for clients; one a worker.
 #[derive(Debug)]
 pub struct Gateway {
@@ -47,7 +50,7 @@ pub struct Gateway {
 
 /// Where a request came from.
 struct Origin<'a> {
-    peer: &'a Peer,
+    peer: &'a Rc<Peer>,
     /// The peer may say where it really came from.
     trusted: bool,
     /// The page that asks, where a browser says so.
@@ -107,7 +110,7 @@ impl Gateway {
         let live = snapshot.live();
         let upstream = snapshot.upstreams.get(permit.surface.upstream).expect("a surface names an upstream");
         let outbound = Outbound {
-            peer: &from.peer.text,
+            peer: from.peer,
             trusted: from.trusted,
             scheme: "http",
             id: &exchange.record.id,
@@ -188,12 +191,17 @@ impl Gateway {
 
     /// Looks after what no request waits for, for as long as the worker lives.
     pub async fn tick(&self) {
+        let mut turn = 0_u32;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             self.client.sweep(Instant::now());
             self.lines.flush();
+            turn += 1;
+            if turn.is_multiple_of(REST) {
+                self.open.look();
+            }
         }
     }
 

@@ -1,9 +1,6 @@
 //! How a process leaves: first it looks unready, then it closes its listeners, then it waits for what is open.
 
-use std::cell::Cell;
-use std::rc::Rc;
-
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Where the process is on its way out.
@@ -61,43 +58,6 @@ impl Drain {
             Ok(Phase::Closing { deadline }) => *deadline,
             // The process has lost its end: nothing is left to wait for.
             Ok(Phase::Serving | Phase::Unready) | Err(_) => Instant::now(),
-        }
-    }
-}
-
-/// What a worker has open: connections and tunnels.
-#[derive(Debug, Default)]
-pub struct Open {
-    count: Cell<usize>,
-    none: Notify,
-}
-
-/// One of them, for as long as it lives.
-#[derive(Debug)]
-pub struct Entered(Rc<Open>);
-
-impl Open {
-    /// One more.
-    #[must_use]
-    pub fn enter(this: &Rc<Self>) -> Entered {
-        this.count.set(this.count.get() + 1);
-        Entered(Rc::clone(this))
-    }
-
-    /// Ready when nothing is open.
-    pub async fn none(&self) {
-        while self.count.get() > 0 {
-            self.none.notified().await;
-        }
-    }
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        let left = self.0.count.get() - 1;
-        self.0.count.set(left);
-        if left == 0 {
-            self.0.none.notify_one();
         }
     }
 }

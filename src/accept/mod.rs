@@ -2,7 +2,9 @@
 
 pub mod connection;
 pub mod drain;
+pub mod open;
 pub mod peer;
+pub mod socket;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -13,9 +15,10 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use prometheus::IntGauge;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Type};
 
-use drain::{Drain, Open};
+use drain::Drain;
+use open::Open;
 use peer::Peer;
 
 /// Connections that the kernel holds for us: what a burst of a second brings.
@@ -64,8 +67,8 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>>
     (0..workers).map(|_| socket(address, true)).map(|socket| socket.map(TcpListener::from)).collect()
 }
 
-fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+fn socket(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
@@ -85,16 +88,16 @@ pub async fn run<D: Door>(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = drain.closing() => return,
+            () = drain.closing() => return open.close(),
         };
         match accepted {
             Ok((stream, address)) => {
                 // A failure here means that the client has gone already; reading will say so.
                 let _ = stream.set_nodelay(true);
-                let (peer, door, drain) = (Rc::new(Peer::new(address)), Rc::clone(&door), drain.clone());
-                let counted = (Open::enter(&open), Counted::new(&connections));
+                let (peer, door) = (Rc::new(Peer::new(address)), Rc::clone(&door));
+                let counted = (Open::connect(&open, &peer), Counted::new(&connections));
                 tokio::task::spawn_local(async move {
-                    connection::serve(stream, peer, door, drain).await;
+                    connection::serve(stream, peer, door).await;
                     drop(counted);
                 });
             }

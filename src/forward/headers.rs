@@ -5,12 +5,14 @@
 //! lists in `Connection` can take it away again.
 
 use std::io::Write as _;
+use std::rc::Rc;
 
 use http::header::{CONNECTION, COOKIE, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
 use super::field::{Kind, Nominated};
+use crate::accept::peer::Peer;
 use crate::decide::permit::{Ask, Permit};
 use crate::identity::scope::Scopes;
 
@@ -24,8 +26,8 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 /// What a request is sent with.
 #[derive(Debug)]
 pub struct Outbound<'a> {
-    /// The peer of the client's socket, as a header value.
-    pub peer: &'a HeaderValue,
+    /// The other end of the client's connection.
+    pub peer: &'a Rc<Peer>,
     /// The peer may say where a request really came from.
     pub trusted: bool,
     /// Of the client's connection: `http` or `https`.
@@ -176,7 +178,7 @@ impl<'h> Writer<'h> {
             out.extend_from_slice(hop.as_bytes());
             out.extend_from_slice(b", ");
         }
-        out.extend_from_slice(with.peer.as_bytes());
+        out.extend_from_slice(with.peer.text.as_bytes());
         out.extend_from_slice(b"\r\n");
         if !self.seen.has(Kind::ForwardedProto) {
             line(out, "x-forwarded-proto", with.scheme.as_bytes());

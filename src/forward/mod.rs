@@ -70,7 +70,7 @@ pub async fn forward(
 ) -> Result<Answer, Fault> {
     let host = head.uri.authority().map_or(&*target.upstream.host, |authority| authority.as_str());
     let text = headers::write(head, host, announced(&body), permit, outbound);
-    let upload = Upload::new(text, body, *target.timeouts);
+    let upload = Upload::new(text, body, outbound.peer, *target.timeouts);
     *progress = upload.progress().cloned();
     let Answered { head: answer, rest, lease } = client.send(target, &head.method, upload).await?;
     let status = answer.status;

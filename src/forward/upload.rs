@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use super::headers::{self, Announced};
 use super::wire::Wire;
+use crate::accept::peer::{Busy, Peer};
 use crate::config::limits::Timeouts;
 
 /// A request on its way to the upstream.
@@ -36,10 +37,12 @@ pub struct Upload {
 }
 
 /// What is known of a client's body.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Progress {
     /// Bytes that came from the client.
     pub received: Cell<u64>,
+    /// It comes over this connection, though the answer may be whole.
+    _connection: Busy,
 }
 
 /// How a client's body failed.
@@ -82,15 +85,16 @@ pub fn announced(body: &Incoming) -> Announced {
 impl Upload {
     /// A request with this head, whose body is the client's.
     #[must_use]
-    pub fn new(head: Vec<u8>, body: Incoming, timeouts: Timeouts) -> Self {
+    pub fn new(head: Vec<u8>, body: Incoming, peer: &Rc<Peer>, timeouts: Timeouts) -> Self {
         let announced = announced(&body);
         let body = (announced != Announced::Nothing).then_some(body);
+        let progress = || Rc::new(Progress { received: Cell::new(0), _connection: Peer::busy(peer) });
         Self {
             text: head,
             piece: Bytes::new(),
             end: b"",
             written: 0,
-            progress: body.is_some().then(Rc::default),
+            progress: body.is_some().then(progress),
             body,
             chunked: announced == Announced::Chunked,
             untouched: true,
