@@ -39,10 +39,10 @@ pub async fn serve<D: Door>(stream: TcpStream, peer: Rc<Peer>, door: Rc<D>) {
         Ok(Some(Speaks::Http1)) => {
             // While nothing is asked of it, a connection costs its socket and little else.
             while let Some(rested) = Box::pin(http1(socket, &peer, &door)).await {
-                peer.rested();
                 if !is_wanted(&rested, &peer).await {
                     return;
                 }
+                peer.woke();
                 socket = rested;
             }
         }
@@ -90,7 +90,7 @@ async fn http1<D: Door>(socket: Socket, peer: &Rc<Peer>, door: &Rc<D>) -> Option
     // An upgraded connection is somebody else's now.
     let parts = connection.into_parts()?;
     if rests {
-        return Some(parts.io.reading_again(parts.read_buf));
+        return Some(parts.io.reading_again(&parts.read_buf));
     }
     Box::pin(linger(parts.io.into_stream(), peer)).await;
     None

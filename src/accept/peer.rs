@@ -64,9 +64,7 @@ impl Peer {
     pub fn busy(this: &Rc<Self>) -> Busy {
         this.busy.set(this.busy.get() + 1);
         this.asked.set(true);
-        if this.wish.get() == Wish::Rest {
-            this.wish.set(Wish::Serve);
-        }
+        this.serve();
         Busy(Rc::clone(this))
     }
 
@@ -92,8 +90,13 @@ impl Peer {
         }
     }
 
-    /// It has begun to rest, or could not.
-    pub fn rested(&self) {
+    /// The client has said something after a rest.
+    pub fn woke(&self) {
+        self.asked.set(true);
+        self.serve();
+    }
+
+    fn serve(&self) {
         if self.wish.get() == Wish::Rest {
             self.wish.set(Wish::Serve);
         }

@@ -74,10 +74,10 @@ impl Socket {
         }
     }
 
-    /// The same socket, with these bytes to be read first.
+    /// The same socket, with these bytes to be read first. They are copied: a slice of nothing would hold a buffer.
     #[must_use]
-    pub fn reading_again(self, again: Bytes) -> Self {
-        Self { again, ..self }
+    pub fn reading_again(self, again: &[u8]) -> Self {
+        Self { again: Bytes::copy_from_slice(again), ..self }
     }
 
     /// Whether something is still to be written.
