@@ -1,6 +1,6 @@
 //! What a client is told where we answer ourselves: the one place where a refusal becomes a response.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::{
@@ -22,6 +22,8 @@ use crate::observe::reason::Reason;
 /// What a page may read of a refusal beside its body.
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("retry-after, scopegate-reason, www-authenticate, x-request-id");
+/// What a refusal has room for: its own fields, and those for a page.
+const FIELDS: usize = 12;
 /// When a 503 of ours may be over: long enough that a crowd does not come back at once.
 const RETRY_SECONDS: u64 = 1;
 
@@ -71,14 +73,18 @@ impl Refusal {
 
     /// What the client is told: a sentence for people.
     #[must_use]
-    pub fn message(&self) -> String {
+    pub fn message(&self) -> Cow<'static, str> {
         match self {
             Self::Denied(Denial::ScopeMissing { scopes, .. }) => match scopes.as_slice() {
-                [only] => format!("This API key lacks the scope {only}."),
-                several => format!("This API key lacks one or all of the scopes {}.", several.join(", ")),
+                [only] => ["This API key lacks the scope ", only, "."].concat().into(),
+                several => {
+                    ["This API key lacks one or all of the scopes ", &several.join(", "), "."].concat().into()
+                }
             },
-            Self::Denied(Denial::QueryMissing { name }) => format!("The query parameter {name} is required."),
-            Self::Denied(_) | Self::Failed(_) | Self::ChannelsBusy => self.reason().row().message.to_owned(),
+            Self::Denied(Denial::QueryMissing { name }) => {
+                ["The query parameter ", name, " is required."].concat().into()
+            }
+            Self::Denied(_) | Self::Failed(_) | Self::ChannelsBusy => self.reason().row().message.into(),
         }
     }
 
@@ -95,16 +101,14 @@ impl Refusal {
 #[must_use]
 pub fn response(refusal: &Refusal, form: ErrorForm, id: &HeaderValue) -> Response<Body> {
     let reason = refusal.reason();
-    let mut response = Response::new(Body::Full(body(reason, &refusal.message(), form, id)));
-    *response.status_mut() = refusal.status();
-    let headers = response.headers_mut();
+    let mut headers = HeaderMap::with_capacity(FIELDS);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // A refusal is of this moment and of this key.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_REQUEST_ID, id.clone());
     headers.insert(SCOPEGATE_REASON, HeaderValue::from_static(reason.code()));
     match refusal {
-        Refusal::Denied(denial) => denied(headers, denial),
+        Refusal::Denied(denial) => denied(&mut headers, denial),
         Refusal::Failed(Fault::ClientInvalid | Fault::ClientTimeout) => {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -113,6 +117,9 @@ pub fn response(refusal: &Refusal, form: ErrorForm, id: &HeaderValue) -> Respons
             headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
         }
     }
+    let mut response = Response::new(Body::Full(body(reason, &refusal.message(), form, id)));
+    *response.status_mut() = refusal.status();
+    *response.headers_mut() = headers;
     response
 }
 
@@ -127,16 +134,16 @@ pub fn bodyless(response: &mut Response<Body>) {
 fn denied(headers: &mut HeaderMap, denial: &Denial) {
     let challenge = match denial {
         // RFC 6750, 3: a request without a credential is told how to bring one, and no error.
-        Denial::KeyMissing => Some("Bearer realm=\"scopegate\"".to_owned()),
+        Denial::KeyMissing => Some(HeaderValue::from_static("Bearer realm=\"scopegate\"")),
         Denial::KeyMalformed | Denial::KeyRepeated | Denial::KeyConflict => {
-            Some("Bearer realm=\"scopegate\", error=\"invalid_request\"".to_owned())
+            Some(HeaderValue::from_static("Bearer realm=\"scopegate\", error=\"invalid_request\""))
         }
         Denial::KeyUnknown | Denial::KeyRefused { .. } => {
-            Some("Bearer realm=\"scopegate\", error=\"invalid_token\"".to_owned())
+            Some(HeaderValue::from_static("Bearer realm=\"scopegate\", error=\"invalid_token\""))
         }
         Denial::ScopeMissing { scopes, .. } => {
-            let scopes = scopes.join(" ");
-            Some(format!("Bearer realm=\"scopegate\", error=\"insufficient_scope\", scope=\"{scopes}\""))
+            let error = "Bearer realm=\"scopegate\", error=\"insufficient_scope\", scope=\"";
+            HeaderValue::try_from([error, &scopes.join(" "), "\""].concat()).ok()
         }
         Denial::MethodUnknown { allow } => {
             if let Ok(allow) = HeaderValue::from_str(allow) {
@@ -160,7 +167,7 @@ fn denied(headers: &mut HeaderMap, denial: &Denial) {
         | Denial::QueryMissing { .. }
         | Denial::FlagOff { .. } => None,
     };
-    if let Some(challenge) = challenge.and_then(|challenge| HeaderValue::from_str(&challenge).ok()) {
+    if let Some(challenge) = challenge {
         headers.insert(WWW_AUTHENTICATE, challenge);
     }
 }
@@ -168,15 +175,15 @@ fn denied(headers: &mut HeaderMap, denial: &Denial) {
 /// Everything in it is ours, from the configuration, or a request id of checked characters: nothing to escape.
 fn body(reason: Reason, message: &str, form: ErrorForm, id: &HeaderValue) -> Bytes {
     let (code, id) = (reason.code(), id.to_str().unwrap_or_default());
-    let mut text = String::with_capacity(200);
-    // Writing to a string cannot fail.
-    let _ = match form {
+    let parts = match form {
         ErrorForm::Object => {
-            write!(text, r#"{{"error":{{"code":"{code}","message":"{message}","requestId":"{id}"}}}}"#)
+            ["{\"error\":{\"code\":\"", code, "\",\"message\":\"", message, "\",\"requestId\":\"", id, "\"}}"]
         }
-        ErrorForm::Text => write!(text, r#"{{"error":"{message}","code":"{code}","requestId":"{id}"}}"#),
+        ErrorForm::Text => {
+            ["{\"error\":\"", message, "\",\"code\":\"", code, "\",\"requestId\":\"", id, "\"}"]
+        }
     };
-    text.into()
+    parts.concat().into()
 }
 
 /// Lets the page of this origin read what we answered, where the configuration allows it.
