@@ -38,12 +38,12 @@ pub async fn serve<D: Door>(stream: TcpStream, peer: Rc<Peer>, door: Rc<D>) {
         Ok(Some(Speaks::Http2)) => Box::pin(http2(socket, peer, door)).await,
         Ok(Some(Speaks::Http1)) => {
             // While nothing is asked of it, a connection costs its socket and little else.
-            while let Some(rested) = Box::pin(http1(socket, &peer, &door)).await {
-                if !is_wanted(&rested, &peer).await {
-                    return;
-                }
+            loop {
                 peer.woke();
-                socket = rested;
+                match Box::pin(http1(socket, &peer, &door)).await {
+                    Some(rested) if is_wanted(&rested, &peer).await => socket = rested,
+                    Some(_) | None => return,
+                }
             }
         }
         // The client has left without a word.

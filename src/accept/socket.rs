@@ -74,10 +74,11 @@ impl Socket {
         }
     }
 
-    /// The same socket, with these bytes to be read first. They are copied: a slice of nothing would hold a buffer.
+    /// The same socket, with these bytes to be read before what is left of others. They are copied: a slice of nothing
+    /// would hold a buffer.
     #[must_use]
-    pub fn reading_again(self, again: &[u8]) -> Self {
-        Self { again: Bytes::copy_from_slice(again), ..self }
+    pub fn reading_again(self, first: &[u8]) -> Self {
+        Self { again: [first, &*self.again].concat().into(), ..self }
     }
 
     /// Whether something is still to be written.

@@ -394,24 +394,3 @@ fn an_answer_that_comes_before_the_body_has_gone_is_not_lost() {
         assert_eq!((answer.status, answer.reason()), (401, "key_missing"));
     }
 }
-
-#[test]
-fn a_connection_that_rested_goes_on_where_it_was() {
-    let upstream = Upstream::start();
-    let scopegate = Setup::new(&upstream).start();
-    let mut client = Client::connect(scopegate.address);
-    let silence = |client: &mut Client| {
-        // Longer than it takes to be taken apart.
-        let limit = std::time::Duration::from_millis(2_300);
-        client.stream.get_ref().set_read_timeout(Some(limit)).expect("a timeout");
-        let read = std::io::Read::read(&mut client.stream, &mut [0]);
-        assert!(read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "it stays open");
-    };
-    assert_eq!(client.ask(request("GET", "/health", "", "")).status, 200);
-    silence(&mut client);
-    assert_eq!(client.ask(request("GET", "/health", "", "")).status, 200);
-    client.send("GET /health HTTP/1.1\r\nHo");
-    silence(&mut client);
-    client.send("st: a\r\n\r\n");
-    assert_eq!(client.answer(false).status, 200);
-}

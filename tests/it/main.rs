@@ -39,6 +39,7 @@ mod log;
 mod moved;
 mod regression;
 mod reload;
+mod resting;
 mod streams;
 mod surfaces;
 mod tidy;
