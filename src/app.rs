@@ -74,7 +74,8 @@ impl App {
         let admin = TcpListener::bind(address).with_context(|| cannot_listen("admin", address))?;
         admin.set_nonblocking(true)?;
         let bound = Bound { listen, admin: admin.local_addr()? };
-        let current = Current::new(Snapshot::build(files.config().clone(), files.keys(), None, &metrics));
+        let current =
+            Current::new(Snapshot::build(files.config().clone(), Arc::clone(files.keys()), None, &metrics));
         let (leave, drain) = Leave::new();
         let reloader = Reloader::new(files, Arc::clone(&current), Arc::clone(&metrics));
         let shared = Shared { current, metrics, drain };

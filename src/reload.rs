@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::config::file::{self, Loaded};
-use crate::config::keys::KeysFile;
 use crate::config::problem::{Problems, Severity};
 use crate::config::{Config, KeysFrom};
+use crate::keys::file::{self as keys, Fingerprint, Pace, Read, Table};
 use crate::observe::metrics::{Metrics, Reload};
 use crate::snapshot::{Current, Snapshot};
 
@@ -34,8 +34,9 @@ pub struct Files {
     path: PathBuf,
     config_text: String,
     config: Config,
-    keys_text: String,
-    keys: KeysFile,
+    /// Of the text that was read last, good or bad.
+    keys_text: Option<Fingerprint>,
+    keys: Arc<Table>,
 }
 
 impl Files {
@@ -44,21 +45,19 @@ impl Files {
     pub fn load(path: &Path) -> Result<Loaded<Self>, Problems> {
         let config_text = file::read(path)?;
         let Loaded { value: config, mut problems } = file::parse(path, &config_text)?;
-        let keys_path = keys_path(&config);
-        let keys = file::read(keys_path).and_then(|text| {
-            let keys = file::parse_keys(keys_path, &text, &config.live.scopes)?;
-            Ok((text, keys))
-        });
-        let (keys_text, keys) = match keys {
-            Ok(keys) => keys,
-            Err(more) => {
-                problems.merge(more);
-                return Err(problems);
+        let read = keys::read(keys_path(&config), &config.live.scopes, None, Pace::AtOnce);
+        let Read { fingerprint, table, problems: more } = read.expect("no text is known yet");
+        problems.merge(more);
+        match table {
+            Some(table) => {
+                let (path, keys) = (path.to_owned(), Arc::new(table));
+                Ok(Loaded {
+                    value: Self { path, config_text, config, keys_text: fingerprint, keys },
+                    problems,
+                })
             }
-        };
-        problems.merge(keys.problems);
-        let value = Self { path: path.to_owned(), config_text, config, keys_text, keys: keys.value };
-        Ok(Loaded { value, problems })
+            None => Err(problems),
+        }
     }
 
     /// The last good configuration.
@@ -69,7 +68,7 @@ impl Files {
 
     /// The last good keys.
     #[must_use]
-    pub fn keys(&self) -> &KeysFile {
+    pub fn keys(&self) -> &Arc<Table> {
         &self.keys
     }
 
@@ -202,7 +201,8 @@ impl Reloader {
 
     fn build(&self) -> Snapshot {
         let previous = self.current.load();
-        Snapshot::build(self.files.config.clone(), &self.files.keys, Some(&previous), &self.metrics)
+        let keys = Arc::clone(&self.files.keys);
+        Snapshot::build(self.files.config.clone(), keys, Some(&previous), &self.metrics)
     }
 
     fn put_in_force(&self, snapshot: Snapshot) {
@@ -232,8 +232,13 @@ impl Reloader {
                 if value.live.keys != self.files.config.live.keys
                     || value.live.scopes != self.files.config.live.scopes
                 {
-                    self.files.keys_text.clear();
+                    self.files.keys_text = None;
                     self.keys_stamp.forget();
+                }
+                if value.live.scopes != self.files.config.live.scopes {
+                    // For as long as the keys file cannot be read anew.
+                    let (old, new) = (&self.files.config.live.scopes, &value.live.scopes);
+                    self.files.keys = Arc::new(self.files.keys.under(old, new));
                 }
                 self.hash = self.files.hash();
                 // What is fixed stays as it runs.
@@ -255,35 +260,25 @@ impl Reloader {
         if self.keys_stamp.is_still(&path) {
             return false;
         }
-        let read = file::read(&path);
-        if read.as_ref().is_ok_and(|text| *text == self.files.keys_text) {
-            return false;
+        let read = keys::read(&path, &self.files.config.live.scopes, self.files.keys_text, Pace::Behind);
+        let Some(Read { fingerprint, table, problems }) = read else { return false };
+        self.files.keys_text = fingerprint;
+        report(&problems);
+        if let Some(table) = table {
+            self.metrics.reloaded("keys", Reload::Applied);
+            self.files.keys = Arc::new(table);
+            return true;
         }
-        let parsed = read.and_then(|text| {
-            self.files.keys_text.clone_from(&text);
-            file::parse_keys(&path, &text, &self.files.config.live.scopes)
-        });
-        match parsed {
-            Ok(Loaded { value, problems }) => {
-                report(&problems);
-                self.metrics.reloaded("keys", Reload::Applied);
-                self.files.keys = value;
-                true
-            }
-            Err(problems) => {
-                report(&problems);
-                tracing::error!(file = %path.display(), "the keys file is refused; the last good keys stay in force");
-                self.metrics.reloaded("keys", Reload::Refused);
-                false
-            }
-        }
+        tracing::error!(file = %path.display(), "the keys file is refused; the last good keys stay in force");
+        self.metrics.reloaded("keys", Reload::Refused);
+        false
     }
 
     fn in_force(&self) {
         let snapshot = self.current.load();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.metrics.configured(&self.hash, snapshot.generation, now);
-        let keys = self.files.keys.keys.len();
+        let keys = self.files.keys.len();
         tracing::info!(generation = snapshot.generation, hash = %self.hash, keys, "in force");
     }
 

@@ -10,7 +10,6 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::accept::drain::Drain;
-use crate::config::keys::KeysFile;
 use crate::config::{Config, Live};
 use crate::decide::Policy;
 use crate::forward::upstream::Upstream;
@@ -72,7 +71,7 @@ pub struct Current {
 impl Snapshot {
     /// Derives everything from a valid configuration.
     #[must_use]
-    pub fn build(config: Config, keys: &KeysFile, previous: Option<&Self>, metrics: &Metrics) -> Self {
+    pub fn build(config: Config, keys: Arc<Table>, previous: Option<&Self>, metrics: &Metrics) -> Self {
         let policy = Policy::new(&config.live);
         let upstreams = config.live.upstreams.iter().map(|written| {
             // Its addresses, and through them its pooled connections.
@@ -86,13 +85,12 @@ impl Snapshot {
             let surface = policy.surfaces.get(route.surface).map_or("", |surface| &*surface.name);
             metrics.route(surface, &route.template)
         });
-        let table = Table::new(keys, &config.live.scopes);
-        metrics.keys(table.len(), keys.refused);
+        metrics.keys(keys.len(), keys.refused);
         Self {
             generation: previous.map_or(1, |old| old.generation + 1),
             meters: meters.collect(),
             no_route: metrics.route("none", "none"),
-            keys: Keys::File(table),
+            keys: Keys::File(keys),
             upstreams,
             policy,
             config,

@@ -34,8 +34,8 @@ pub(super) fn run(path: &Path, connect: bool) -> ExitCode {
             "{}: good: {} surfaces, {routes} routes, {} teams, {} keys{}",
             path.display(),
             live.surfaces.len(),
-            files.keys().teams.len(),
-            files.keys().keys.len(),
+            files.keys().teams,
+            files.keys().len(),
             if warnings > 0 { format!(", {warnings} warnings") } else { String::new() },
         );
     }

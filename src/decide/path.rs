@@ -4,6 +4,8 @@
 //! decodes once, is case-sensitive, and merges neither slashes nor dots. A path that two routers could
 //! read differently is refused before it is matched, so that no reading of it can open another route.
 
+use std::borrow::Cow;
+
 /// A request's path that has one reading. Borrowed; the bytes stay as they came.
 #[derive(Debug, Clone, Copy)]
 pub struct Path<'a> {
@@ -122,9 +124,25 @@ impl<'a> Path<'a> {
         self.encoded_slash
     }
 
-    /// Whether a raw segment of this path is that literal, once decoded.
-    pub(super) fn segment_is(self, segment: &str, literal: &str) -> bool {
-        if self.encoded && segment.contains('%') { decodes_to(segment, literal) } else { segment == literal }
+    /// The literal that a raw segment of this path is once decoded, as find-my-way reads it: everything is decoded but the
+    /// characters that `decodeURI` leaves alone, and a segment with one of those encoded is no literal.
+    pub(super) fn decoded(self, segment: &'a str) -> Option<Cow<'a, str>> {
+        if !self.encoded || !segment.contains('%') {
+            return Some(Cow::Borrowed(segment));
+        }
+        let mut bytes = Vec::with_capacity(segment.len());
+        let mut rest = segment.as_bytes();
+        while let Some((&byte, behind)) = rest.split_first() {
+            rest = behind;
+            if byte == b'%' {
+                let decoded = decode(behind).filter(|decoded| !b";/?:@&=+$,#".contains(decoded))?;
+                rest = behind.get(2..).unwrap_or_default();
+                bytes.push(decoded);
+            } else {
+                bytes.push(byte);
+            }
+        }
+        String::from_utf8(bytes).ok().map(Cow::Owned)
     }
 }
 
@@ -162,29 +180,6 @@ fn decode(digits: &[u8]) -> Option<u8> {
     let [high, low, ..] = digits else { return None };
     let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
     Some(value(*high)? << 4 | value(*low)?)
-}
-
-/// Compares as find-my-way does: everything is decoded but the characters that `decodeURI` leaves alone.
-fn decodes_to(segment: &str, literal: &str) -> bool {
-    let mut wanted = literal.bytes();
-    let mut rest = segment.as_bytes();
-    while let Some((&byte, behind)) = rest.split_first() {
-        rest = behind;
-        let mut seen = byte;
-        if byte == b'%' {
-            match decode(behind) {
-                Some(decoded) if !b";/?:@&=+$,#".contains(&decoded) => {
-                    seen = decoded;
-                    rest = behind.get(2..).unwrap_or_default();
-                }
-                _ => return false,
-            }
-        }
-        if wanted.next() != Some(seen) {
-            return false;
-        }
-    }
-    wanted.next().is_none()
 }
 
 #[cfg(test)]
@@ -238,7 +233,7 @@ mod tests {
     fn encoded_letters_are_matched_decoded_and_reserved_ones_are_not() {
         let same = |raw: &str, literal: &str| {
             let path = Path::read(raw).expect("one reading");
-            path.segment_is(path.behind_slash(), literal)
+            path.decoded(path.behind_slash()).is_some_and(|decoded| decoded == literal)
         };
         assert!(same("/%61pps", "apps"));
         assert!(same("/apps", "apps"));

@@ -3,6 +3,8 @@
 //! A tree of segments, built at load. At every step a literal is tried before a `{param}`, and that before
 //! `/**`: the most specific route wins, as it does in the upstream's router.
 
+use std::collections::HashSet;
+
 use super::path::Path;
 use crate::config;
 
@@ -13,6 +15,8 @@ pub type RouteId = usize;
 #[derive(Debug, Default)]
 pub struct Router {
     root: Node,
+    /// Every literal of every route.
+    literals: HashSet<Box<str>>,
 }
 
 /// What a path and method led to.
@@ -62,7 +66,10 @@ impl Router {
         let mut node = &mut self.root;
         for segment in &route.pattern.segments {
             node = match segment {
-                config::route::Segment::Literal(text) => node.literal(text),
+                config::route::Segment::Literal(text) => {
+                    self.literals.insert(text.clone());
+                    node.literal(text)
+                }
                 config::route::Segment::Param => node.param.get_or_insert_default(),
             };
         }
@@ -89,7 +96,7 @@ impl Router {
     /// Whether any route has this literal segment: what may be shown of a path that nothing matched.
     #[must_use]
     pub fn knows(&self, literal: &str) -> bool {
-        self.root.knows(literal)
+        self.literals.contains(literal)
     }
 }
 
@@ -103,11 +110,6 @@ impl Node {
             }
         };
         self.literals.get_mut(place).map(|(_, node)| node).expect("the place was just searched for")
-    }
-
-    fn knows(&self, literal: &str) -> bool {
-        self.literals.iter().any(|(known, node)| **known == *literal || node.knows(literal))
-            || self.param.as_ref().is_some_and(|node| node.knows(literal))
     }
 }
 
@@ -158,12 +160,9 @@ impl<'a> Search<'a> {
     }
 
     fn literal<'n>(&self, node: &'n Node, segment: &str) -> Option<&'n Node> {
-        if !segment.contains('%') {
-            let place = node.literals.binary_search_by(|(known, _)| (**known).cmp(segment)).ok()?;
-            return node.literals.get(place).map(|(_, node)| node);
-        }
-        let mut literals = node.literals.iter();
-        literals.find(|(known, _)| self.path.segment_is(segment, known)).map(|(_, node)| node)
+        let segment = self.path.decoded(segment)?;
+        let place = node.literals.binary_search_by(|(known, _)| (**known).cmp(&*segment)).ok()?;
+        node.literals.get(place).map(|(_, node)| node)
     }
 
     fn take(&mut self, methods: &Methods, tail: usize) -> Option<(RouteId, usize)> {

@@ -1,5 +1,7 @@
 //! Who made a call.
 
+use std::sync::Arc;
+
 use super::scope::ScopeSet;
 
 /// The holder of a known key. Effective scopes are `key_scopes ∩ team_scopes`; both are already
@@ -8,8 +10,8 @@ use super::scope::ScopeSet;
 pub struct Caller {
     /// The key's id: what logs and headers name it by. Never the key.
     pub key_id: Box<str>,
-    /// The team that the key belongs to.
-    pub team: Box<str>,
+    /// The team that the key belongs to; one name for all of its keys.
+    pub team: Arc<str>,
     /// Selected for the key when it was made.
     pub key_scopes: ScopeSet,
     /// Allowed to the team.

@@ -1,11 +1,20 @@
 //! The keys file, whole in memory: a table by digest.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::io::{self, Read as _};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use sha2::{Digest as _, Sha256};
 
 use super::{Entry, KeySource, SourceError, State};
+use crate::config::file::{self, Loaded};
 use crate::config::keys::{KeysFile, Team};
+use crate::config::problem::Problems;
 use crate::identity::caller::Caller;
 use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
@@ -13,7 +22,108 @@ use crate::identity::scope::Scopes;
 /// All keys of a file.
 #[derive(Debug, Default)]
 pub struct Table {
-    entries: HashMap<Digest, Entry, BuildHasherDefault<Prefix>>,
+    /// How many teams have a good row.
+    pub teams: usize,
+    /// Rows that were left out because of a problem.
+    pub refused: usize,
+    entries: Entries,
+}
+
+type Entries = HashMap<Digest, Entry, BuildHasherDefault<Prefix>>;
+
+/// Names the text of a file.
+pub type Fingerprint = [u8; 32];
+
+/// A file that has been read, or could not be.
+#[derive(Debug)]
+pub struct Read {
+    /// Of its text, where there is any.
+    pub fingerprint: Option<Fingerprint>,
+    /// What it says; `None` where it is refused whole.
+    pub table: Option<Table>,
+    /// What is wrong with it.
+    pub problems: Problems,
+}
+
+/// How much a reading is allowed to get in the way of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Nothing else happens until it is done.
+    AtOnce,
+    /// Requests are served meanwhile, and go first.
+    Behind,
+}
+
+/// The lowest priority that Linux has.
+const LAST: i32 = 19;
+
+/// What is read at a time of a file that may be known.
+const PIECE: usize = 64 * 1024;
+
+/// Reads a keys file; `None` where its text is the one that is `known`.
+///
+/// A thread of its own does it, for two reasons: it can be told to stand behind the workers, and what it takes to read a
+/// file (ten times the table) is an arena of the allocator's that is given back when the thread has freed all of it. So
+/// the table is made outside of it, and by nobody else.
+#[must_use]
+pub fn read(path: &Path, scopes: &Scopes, known: Option<Fingerprint>, pace: Pace) -> Option<Read> {
+    thread::scope(|scope| {
+        let (hand_over, taken) = sync_channel(0);
+        let (done, copied) = sync_channel::<()>(0);
+        scope.spawn(move || {
+            if pace == Pace::Behind {
+                // Where it may not, it is in the way for as long as it takes.
+                let _ = rustix::process::nice(LAST);
+            }
+            let parsed = parse(path, scopes, known).map(Arc::new);
+            // An end that is gone is one that nobody waits at.
+            let _ = hand_over.send(parsed.clone());
+            let _ = copied.recv();
+            drop(parsed);
+        });
+        let parsed = taken.recv().expect("the thread hands over what it has read, good or bad");
+        let read = parsed.map(|parsed| Read {
+            fingerprint: parsed.fingerprint,
+            table: parsed.file.as_ref().map(|file| Table::new(file, scopes)),
+            problems: parsed.problems.clone(),
+        });
+        drop(done);
+        read
+    })
+}
+
+/// The same before it is a table.
+struct Parsed {
+    fingerprint: Option<Fingerprint>,
+    file: Option<KeysFile>,
+    problems: Problems,
+}
+
+fn parse(path: &Path, scopes: &Scopes, known: Option<Fingerprint>) -> Option<Parsed> {
+    if known.is_some() && fingerprint(path).ok() == known {
+        return None;
+    }
+    let text = match file::read(path) {
+        Ok(text) => text,
+        Err(problems) => return Some(Parsed { fingerprint: None, file: None, problems }),
+    };
+    let fingerprint = Some(Sha256::digest(&text).into());
+    let (file, problems) = match file::parse_keys(path, &text, scopes) {
+        Ok(Loaded { value, problems }) => (Some(value), problems),
+        Err(problems) => (None, problems),
+    };
+    Some(Parsed { fingerprint, file, problems })
+}
+
+/// Piece by piece: most looks end here, and a file may have hundreds of megabytes.
+fn fingerprint(path: &Path) -> io::Result<Fingerprint> {
+    let (mut file, mut piece, mut hash) = (File::open(path)?, vec![0; PIECE], Sha256::new());
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hash.finalize().into()),
+            count => hash.update(piece.get(..count).unwrap_or_default()),
+        }
+    }
 }
 
 impl Table {
@@ -21,12 +131,16 @@ impl Table {
     #[must_use]
     pub fn new(file: &KeysFile, scopes: &Scopes) -> Self {
         let set = |names: &[Box<str>]| scopes.set(names.iter().map(|name| &**name));
-        let team_scopes: Vec<_> = file.teams.iter().map(|team| set(&team.scopes)).collect();
-        let entries = file.keys.iter().filter_map(|key| {
-            let (team, allowed) = file.teams.get(key.team).zip(team_scopes.get(key.team))?;
+        let teams: Vec<_> =
+            file.teams.iter().map(|team| (Arc::<str>::from(&*team.name), set(&team.scopes))).collect();
+        let mut entries = Entries::with_capacity_and_hasher(file.keys.len(), BuildHasherDefault::default());
+        for key in &file.keys {
+            let Some((team, (name, allowed))) = file.teams.get(key.team).zip(teams.get(key.team)) else {
+                continue;
+            };
             let caller = Caller {
                 key_id: key.id.clone(),
-                team: team.name.clone(),
+                team: Arc::clone(name),
                 key_scopes: set(&key.scopes),
                 team_scopes: *allowed,
             };
@@ -35,9 +149,26 @@ impl Table {
                 Team { .. } if key.disabled => State::Disabled,
                 Team { .. } => State::Active { until: key.expires },
             };
-            Some((key.digest, Entry { caller: Arc::new(caller), state }))
+            entries.insert(key.digest, Entry { caller: Arc::new(caller), state });
+        }
+        Self { teams: file.teams.len(), refused: file.refused, entries }
+    }
+
+    /// The same keys under another platform: a scope that it does not define is held by nobody any more, and one that it
+    /// did not define before is held by nobody yet.
+    #[must_use]
+    pub fn under(&self, old: &Scopes, new: &Scopes) -> Self {
+        let moved = |set| new.set(old.names(set));
+        let entries = self.entries.iter().map(|(digest, Entry { caller, state })| {
+            let caller = Caller {
+                key_id: caller.key_id.clone(),
+                team: Arc::clone(&caller.team),
+                key_scopes: moved(caller.key_scopes),
+                team_scopes: moved(caller.team_scopes),
+            };
+            (*digest, Entry { caller: Arc::new(caller), state: *state })
         });
-        Self { entries: entries.collect() }
+        Self { teams: self.teams, refused: self.refused, entries: entries.collect() }
     }
 
     /// How many keys it knows.

@@ -55,7 +55,7 @@ pub enum SourceError {
 #[derive(Debug)]
 pub enum Keys {
     /// A file, whole in memory.
-    File(file::Table),
+    File(Arc<file::Table>),
 }
 
 impl KeySource for Keys {
