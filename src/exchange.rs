@@ -100,7 +100,7 @@ impl Exchange {
                 self.record.caller = denial.caller().cloned();
                 if let Denial::ScopeMissing { scopes, layer, .. } = denial {
                     self.record.layer = Some(layer.name());
-                    for scope in scopes {
+                    for scope in scopes.split(' ') {
                         self.metrics.scope_denied(scope, layer.name());
                     }
                 }

@@ -22,8 +22,8 @@ use crate::observe::reason::Reason;
 /// What a page may read of a refusal beside its body.
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("retry-after, scopegate-reason, www-authenticate, x-request-id");
-/// What a refusal has room for: its own fields, and those for a page.
-const FIELDS: usize = 12;
+/// What most refusals have.
+const FIELDS: usize = 6;
 /// When a 503 of ours may be over: long enough that a crowd does not come back at once.
 const RETRY_SECONDS: u64 = 1;
 
@@ -75,12 +75,14 @@ impl Refusal {
     #[must_use]
     pub fn message(&self) -> Cow<'static, str> {
         match self {
-            Self::Denied(Denial::ScopeMissing { scopes, .. }) => match scopes.as_slice() {
-                [only] => ["This API key lacks the scope ", only, "."].concat().into(),
-                several => {
-                    ["This API key lacks one or all of the scopes ", &several.join(", "), "."].concat().into()
-                }
-            },
+            Self::Denied(Denial::ScopeMissing { scopes, .. }) if scopes.contains(' ') => {
+                ["This API key lacks one or all of the scopes ", &scopes.replace(' ', ", "), "."]
+                    .concat()
+                    .into()
+            }
+            Self::Denied(Denial::ScopeMissing { scopes, .. }) => {
+                ["This API key lacks the scope ", scopes, "."].concat().into()
+            }
             Self::Denied(Denial::QueryMissing { name }) => {
                 ["The query parameter ", name, " is required."].concat().into()
             }
@@ -143,7 +145,7 @@ fn denied(headers: &mut HeaderMap, denial: &Denial) {
         }
         Denial::ScopeMissing { scopes, .. } => {
             let error = "Bearer realm=\"scopegate\", error=\"insufficient_scope\", scope=\"";
-            HeaderValue::try_from([error, &scopes.join(" "), "\""].concat()).ok()
+            HeaderValue::try_from([error, scopes, "\""].concat()).ok()
         }
         Denial::MethodUnknown { allow } => {
             if let Ok(allow) = HeaderValue::from_str(allow) {

@@ -63,8 +63,8 @@ pub enum Denial {
     ScopeMissing {
         /// Whose.
         caller: Arc<Caller>,
-        /// The names that are missing; where one of several would do, all of those.
-        scopes: Vec<Box<str>>,
+        /// The names that are missing, with spaces between; where one of several would do, all of those.
+        scopes: Box<str>,
         /// Which layer lacks it.
         layer: Layer,
     },
@@ -113,7 +113,7 @@ impl Denial {
             Self::QueryMissing { name } => Some(name.clone()),
             Self::FlagOff { flag } => Some(flag.clone()),
             Self::KeysUnavailable { cause } => Some(cause.clone()),
-            Self::ScopeMissing { scopes, .. } => Some(scopes.join(" ").into()),
+            Self::ScopeMissing { scopes, .. } => Some(scopes.clone()),
             Self::MethodUnknown { allow } => Some(format!("allowed: {allow}").into()),
             Self::TargetInvalid
             | Self::HostInvalid

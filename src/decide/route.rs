@@ -132,8 +132,8 @@ impl<'a> Search<'a> {
         let Some(left) = left else {
             return self.take(&node.here, 0).or_else(|| self.take(&node.rest, 0));
         };
-        let (segment, behind) = match left.split_once('/') {
-            Some((segment, behind)) => (segment, Some(behind)),
+        let (segment, behind) = match left.bytes().position(|byte| byte == b'/') {
+            Some(end) => (left.get(..end).unwrap_or_default(), left.get(end + 1..)),
             None => (left, None),
         };
         // The path `/` has one segment, the empty one, and is the root itself.

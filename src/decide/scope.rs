@@ -25,9 +25,20 @@ pub(super) fn check(scopes: &Scopes, requirement: Requirement, caller: &Arc<Call
     };
     Err(Denial::ScopeMissing {
         caller: Arc::clone(caller),
-        scopes: scopes.names(missing).map(Box::from).collect(),
+        scopes: joined(scopes.names(missing)),
         layer: if team_allows { Layer::Key } else { Layer::Team },
     })
+}
+
+fn joined<'n>(names: impl Iterator<Item = &'n str>) -> Box<str> {
+    let mut all = String::with_capacity(32);
+    for name in names {
+        if !all.is_empty() {
+            all.push(' ');
+        }
+        all.push_str(name);
+    }
+    all.into()
 }
 
 #[cfg(test)]
@@ -45,7 +56,7 @@ mod tests {
                 Err(Denial::ScopeMissing { scopes, layer, .. }) => Some((scopes, layer)),
                 _ => None,
             };
-            let wanted = wanted.map(|(names, layer)| (names.iter().map(|n| Box::from(*n)).collect(), layer));
+            let wanted = wanted.map(|(names, layer)| (names.join(" ").into(), layer));
             assert_eq!(got, wanted, "{key:?} {team:?}");
         };
         let mint = Requirement::Any(set(&["MINT"]));

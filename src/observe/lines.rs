@@ -119,8 +119,8 @@ impl Drop for Lines {
 #[must_use]
 pub fn place(surface: &str, route: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    text(&mut out, "surface", surface);
-    text(&mut out, "route", route);
+    text(&mut out, b"\",\"surface\":\"", surface);
+    text(&mut out, b"\",\"route\":\"", route);
     out
 }
 
@@ -128,34 +128,34 @@ fn line(out: &mut Vec<u8>, second: &mut Second, record: &Record, place: &[u8]) {
     out.reserve(ROOM);
     out.extend_from_slice(b"{\"time\":\"");
     second.write(out, record.at);
-    plain(out, "id", record.id.as_bytes());
-    plain(out, "peer", record.peer.as_bytes());
-    plain(out, "method", record.method.as_str().as_bytes());
-    plain(out, "version", version(record.version).as_bytes());
+    plain(out, b"\",\"id\":\"", record.id.as_bytes());
+    plain(out, b"\",\"peer\":\"", record.peer.as_bytes());
+    plain(out, b"\",\"method\":\"", record.method.as_str().as_bytes());
+    plain(out, b"\",\"version\":\"", version(record.version).as_bytes());
     out.extend_from_slice(place);
     if let Some(path) = record.path.as_str() {
-        text(out, "path", path);
+        text(out, b"\",\"path\":\"", path);
     }
     if let Some(caller) = &record.caller {
-        text(out, "team", &caller.team);
-        text(out, "key", &caller.key_id);
+        text(out, b"\",\"team\":\"", &caller.team);
+        text(out, b"\",\"key\":\"", &caller.key_id);
     }
-    plain(out, "reason", record.end().code().as_bytes());
+    plain(out, b"\",\"reason\":\"", record.end().code().as_bytes());
     if let Some(detail) = &record.detail {
-        text(out, "detail", detail);
+        text(out, b"\",\"detail\":\"", detail);
     }
     if let Some(layer) = record.layer {
-        plain(out, "layer", layer.as_bytes());
+        plain(out, b"\",\"layer\":\"", layer.as_bytes());
     }
     out.push(b'"');
-    number(out, "status", record.status.into());
-    number(out, "received", record.received);
-    number(out, "sent", record.sent);
-    number(out, "decided_us", micros(record.decided));
+    number(out, b",\"status\":", record.status.into());
+    number(out, b",\"received\":", record.received);
+    number(out, b",\"sent\":", record.sent);
+    number(out, b",\"decided_us\":", micros(record.decided));
     if let Some(upstream) = record.upstream {
-        number(out, "upstream_us", micros(upstream));
+        number(out, b",\"upstream_us\":", micros(upstream));
     }
-    number(out, "total_us", micros(record.began.elapsed()));
+    number(out, b",\"total_us\":", micros(record.began.elapsed()));
     out.extend_from_slice(b"}\n");
 }
 
@@ -177,18 +177,16 @@ impl Second {
     }
 }
 
-/// `","name":"value`: it closes the string before, and leaves its own open.
-fn text(out: &mut Vec<u8>, name: &str, value: &str) {
-    plain(out, name, b"");
+/// `","name":"` and the value: a name closes the string before, and leaves its own open.
+fn text(out: &mut Vec<u8>, name: &[u8], value: &str) {
+    out.extend_from_slice(name);
     escape(out, value.as_bytes());
 }
 
 /// The same, of what cannot hold anything to escape: methods are tokens (RFC 9110, 9.1), request ids are checked where
 /// they come in.
-fn plain(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(b"\",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":\"");
+fn plain(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
     out.extend_from_slice(value);
 }
 
@@ -196,10 +194,8 @@ fn micros(time: Duration) -> u64 {
     time.as_secs() * 1_000_000 + u64::from(time.subsec_micros())
 }
 
-fn number(out: &mut Vec<u8>, name: &str, value: u64) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
+fn number(out: &mut Vec<u8>, name: &[u8], value: u64) {
+    out.extend_from_slice(name);
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 

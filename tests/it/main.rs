@@ -18,6 +18,7 @@
 )]
 
 mod admin;
+mod allocations;
 mod bad_config;
 mod browsers;
 mod channel;

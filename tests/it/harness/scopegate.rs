@@ -105,10 +105,15 @@ impl Setup {
     }
 
     pub fn start(self) -> Scopegate {
+        Scopegate::start(self.write())
+    }
+
+    /// The files alone, `scopegate.yaml` and the keys.
+    pub fn write(self) -> TempDir {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("keys.yaml"), &self.keys).expect("a file");
         fs::write(folder.path().join("scopegate.yaml"), &self.config).expect("a file");
-        Scopegate::start(folder)
+        folder
     }
 }
 

@@ -1,0 +1,178 @@
+//! The pieces of a request, each ready to be run alone: over and over for its time, once for its instructions.
+
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::path::Path as FilePath;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::mpsc::sync_channel;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Version};
+use scopegate::accept::peer::Peer;
+use scopegate::config::file::{parse, parse_keys};
+use scopegate::decide::call::Call;
+use scopegate::decide::path::Path;
+use scopegate::decide::permit::Permit;
+use scopegate::decide::route::Router;
+use scopegate::decide::{Policy, decide};
+use scopegate::forward::answer::Head;
+use scopegate::forward::headers::{self, Announced, Outbound};
+use scopegate::identity::key::Digest;
+use scopegate::keys::file::Table;
+use scopegate::observe::lines::Lines;
+use scopegate::observe::metrics::{Metrics, RouteMeters};
+use scopegate::observe::record::{Path as Shown, Record};
+
+/// One of them.
+pub(crate) type Piece = fn(&mut Pieces);
+
+/// As many as a platform team would have.
+const KEYS: usize = 10_000;
+const TARGET: &str = "/api/v1/call-tokens/a-1";
+
+/// The shipped configuration, 10,000 keys, and requests that ask for some of them in turn.
+pub(crate) struct Pieces {
+    policy: Policy,
+    table: Table,
+    router: Router,
+    heads: Vec<Parts>,
+    secret: String,
+    turn: usize,
+    peer: Rc<Peer>,
+    id: HeaderValue,
+    answer: Bytes,
+    metrics: std::sync::Arc<Metrics>,
+    meters: RouteMeters,
+    lines: Lines,
+    record: Record,
+}
+
+fn key(number: usize) -> String {
+    format!("sk_live_{number:032x}")
+}
+
+fn head(number: usize) -> Parts {
+    let request = Request::get(TARGET)
+        .header("host", "api.example.com")
+        .header("user-agent", "curl/8.5.0")
+        .header("accept", "*/*")
+        .header("authorization", format!("Bearer {}", key(number)));
+    request.body(()).expect("a request").into_parts().0
+}
+
+impl Pieces {
+    pub(crate) fn new() -> Self {
+        let config = include_str!("../../config/telapi.yaml");
+        let live = parse(FilePath::new("telapi.yaml"), config).expect("the shipped configuration").value.live;
+        let mut text = "teams: { t: { scopes: [READ_CALL_TOKEN] } }\nkeys:\n".to_owned();
+        for number in 0..KEYS {
+            let digest = Digest::of(key(number).as_bytes());
+            text +=
+                &format!("  - {{ id: k{number}, team: t, digest: '{digest}', scopes: [READ_CALL_TOKEN] }}\n");
+        }
+        let keys = parse_keys(FilePath::new("keys.yaml"), &text, &live.scopes).expect("a keys file").value;
+        let mut router = Router::default();
+        for (id, route) in live.surfaces.iter().flat_map(|surface| &surface.routes).enumerate() {
+            router.add(route, id);
+        }
+        let id = HeaderValue::from_static("7d1a6d6e-6a0e-4f5e-9d0c-0a3f1d2b4c5e");
+        let peer = Peer::new(SocketAddr::from(([127, 0, 0, 1], 4711)));
+        let mut record = Record::open(peer.text.clone(), Method::GET, Version::HTTP_11, id.clone());
+        record.path = Shown::Shown(TARGET.parse().expect("a target"));
+        record.upstream = Some(Duration::from_micros(812));
+        record.status = 200;
+        record.ended();
+        let metrics = Metrics::new("0");
+        let (out, read) = sync_channel(1024);
+        // Somebody reads, so that lines are handed on as they are in the program.
+        std::thread::spawn(move || read.iter().map(|batch: Vec<u8>| batch.len()).sum::<usize>());
+        Self {
+            policy: Policy::new(&live),
+            table: Table::new(&keys, &live.scopes),
+            router,
+            heads: (0..512).map(|number| head(number * KEYS / 512)).collect(),
+            secret: key(4_711),
+            turn: 0,
+            peer: Rc::new(peer),
+            id,
+            answer: Bytes::from_static(
+                b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT\r\n\
+                  Content-Type: application/json\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\n{}",
+            ),
+            meters: metrics.route("sdk", "/api/v1/call-tokens/{id}"),
+            lines: Lines::new(Some(out), metrics.lines_dropped.clone()),
+            metrics,
+            record,
+        }
+    }
+
+    fn next(&mut self) -> usize {
+        self.turn = (self.turn + 1) % self.heads.len();
+        self.turn
+    }
+
+    fn decided(&self, head: &Parts) -> Permit<'_> {
+        let call = Call {
+            method: &Method::GET,
+            version: Version::HTTP_11,
+            path: head.uri.path(),
+            query: None,
+            headers: &head.headers,
+            now: SystemTime::UNIX_EPOCH,
+        };
+        let decided = pin!(decide(&self.policy, &self.table, &call));
+        let Poll::Ready((_, permit)) = decided.poll(&mut Context::from_waker(Waker::noop())) else {
+            unreachable!("a table in memory is not waited for")
+        };
+        permit.expect("the key has the scope")
+    }
+
+    /// One reading of a path, and its route.
+    pub(crate) fn route(&mut self) {
+        let path = Path::read(black_box(TARGET)).expect("one reading");
+        black_box(self.router.find("GET", path));
+    }
+
+    /// The digest of a key.
+    pub(crate) fn digest(&mut self) {
+        black_box(Digest::of(black_box(self.secret.as_bytes())));
+    }
+
+    /// The whole decision: path, route, flags, digest, table, scopes.
+    pub(crate) fn decide(&mut self) {
+        let turn = self.next();
+        let head = self.heads.get(turn).expect("a head");
+        black_box(self.decided(head));
+    }
+
+    /// The decision, and the head as the upstream is sent it.
+    pub(crate) fn headers(&mut self) {
+        let turn = self.next();
+        let head = self.heads.get(turn).expect("a head");
+        let outbound = Outbound {
+            peer: &self.peer,
+            trusted: false,
+            scheme: "http",
+            id: &self.id,
+            strip_credential: false,
+            identity: None,
+        };
+        let permit = self.decided(head);
+        black_box(headers::write(head, "upstream", Announced::Nothing, &permit, &outbound));
+    }
+
+    /// The head of an upstream's answer.
+    pub(crate) fn answer(&mut self) {
+        black_box(Head::read(&mut self.answer.clone(), &Method::GET).expect("valid"));
+    }
+
+    /// What a request says of itself when it ends: metrics and the line of the access log.
+    pub(crate) fn record(&mut self) {
+        self.metrics.count(&self.record, &self.meters);
+        self.lines.write(&self.record, &self.meters);
+    }
+}
