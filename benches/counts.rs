@@ -29,12 +29,12 @@ fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
 }
 
 #[library_benchmark(setup = ready)]
-#[bench::route(args = (Pieces::route), config = at_most(1_000))]
-#[bench::digest(args = (Pieces::digest), config = at_most(4_000))]
-#[bench::decide(args = (Pieces::decide), config = at_most(6_500))]
-#[bench::headers(args = (Pieces::headers), config = at_most(8_500))]
-#[bench::answer(args = (Pieces::answer), config = at_most(4_500))]
-#[bench::record(args = (Pieces::record), config = at_most(2_500))]
+#[bench::route(args = (Pieces::route), config = at_most(1_850))]
+#[bench::digest(args = (Pieces::digest), config = at_most(3_940))]
+#[bench::decide(args = (Pieces::decide), config = at_most(6_400))]
+#[bench::headers(args = (Pieces::headers), config = at_most(8_000))]
+#[bench::answer(args = (Pieces::answer), config = at_most(5_600))]
+#[bench::record(args = (Pieces::record), config = at_most(2_430))]
 fn piece((mut pieces, piece): (Pieces, Piece)) -> Pieces {
     piece(&mut pieces);
     // Returned, so that it is not dropped while instructions are counted.
