@@ -15,6 +15,9 @@ use tokio::net::TcpStream;
 /// What an HTTP/2 client with prior knowledge begins with (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Parts that have this many bytes together are written as one: to copy them costs less than to tell the system of each.
+const SMALL: usize = 1024;
+
 /// A client's socket, and what has been read from it and is read again.
 #[derive(Debug)]
 pub struct Socket {
@@ -149,6 +152,19 @@ impl Write for Socket {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let offered = parts.iter().map(|part| part.len()).sum();
-        this.stuck.note(Pin::new(&mut this.stream).poll_write_vectored(cx, parts), offered)
+        let mut flat = [0; SMALL];
+        let written = match flat.get_mut(..offered) {
+            Some(flat) => {
+                let mut rest = &mut *flat;
+                for part in parts {
+                    let (here, behind) = rest.split_at_mut(part.len());
+                    here.copy_from_slice(part);
+                    rest = behind;
+                }
+                Pin::new(&mut this.stream).poll_write(cx, flat)
+            }
+            None => Pin::new(&mut this.stream).poll_write_vectored(cx, parts),
+        };
+        this.stuck.note(written, offered)
     }
 }

@@ -205,7 +205,7 @@ impl Lease {
         self.wire.rest();
         if !self.wire.is_sent() {
             self.wire.let_finish(&self.timeouts);
-        } else if self.keeps_alive && rest.is_empty() {
+        } else if self.keeps_alive && rest.is_empty() && self.wire.fault().is_none() {
             let Self { wire, client, upstream, timeouts, .. } = self;
             client.keep(&upstream, wire, &timeouts);
         }

@@ -118,7 +118,7 @@ impl<'h> Writer<'h> {
         with: &Outbound<'_>,
     ) {
         let kind = Kind::of(name.as_str());
-        if kind != Kind::Host && self.nominated.names().contains(name) {
+        if !matches!(kind, Kind::Host | Kind::Te) && self.nominated.names().contains(name) {
             return;
         }
         let preflight = permit.ask == Ask::Preflight;

@@ -28,6 +28,7 @@ pub struct Upload {
     written: usize,
     body: Option<Incoming>,
     chunked: bool,
+    announced: Announced,
     /// No byte of it has left.
     untouched: bool,
     /// The upstream takes no more; what is still to come goes nowhere.
@@ -97,6 +98,7 @@ impl Upload {
             progress: body.is_some().then(progress),
             body,
             chunked: announced == Announced::Chunked,
+            announced,
             untouched: true,
             lost: false,
             timeouts,
@@ -129,6 +131,12 @@ impl Upload {
                 return Poll::Pending;
             }
             if self.written == self.length() {
+                if self.body.is_some() {
+                    continue;
+                }
+                if self.progress.is_some() {
+                    wire.upload(false, &self.timeouts);
+                }
                 if !self.lost {
                     wire.sent();
                 }
@@ -137,6 +145,10 @@ impl Upload {
             // A server may answer before it has the whole body, and close: 413 is the common case. What it wrote is
             // still there to be read, and says what became of the request; the client may finish what it began.
             self.lost |= ready!(self.poll_write(cx, wire)).is_err();
+            if self.lost && self.untouched {
+                // All of it is still here, to be sent on another connection.
+                return Poll::Ready(Ok(()));
+            }
             if self.lost {
                 self.written = self.length();
             } else if self.body.is_some() {
@@ -153,8 +165,7 @@ impl Upload {
     fn poll_body(&mut self, cx: &mut Context<'_>, pending: bool, wire: &Wire) -> Result<Poll<()>, Broken> {
         let Some(body) = &mut self.body else { return Ok(Poll::Ready(())) };
         if body.is_end_stream() && !self.chunked {
-            self.body = None;
-            return Ok(Poll::Ready(()));
+            return self.ended().map(Poll::Ready);
         }
         let frame = match Pin::new(body).poll_frame(cx) {
             Poll::Pending if pending => return Ok(Poll::Ready(())),
@@ -165,6 +176,7 @@ impl Upload {
             Poll::Ready(frame) => frame.transpose().map_err(|error| Broken::from(&error))?,
         };
         if !pending {
+            self.untouched = false;
             self.text.clear();
             (self.written, self.piece, self.end) = (0, Bytes::new(), b"");
         }
@@ -176,16 +188,26 @@ impl Upload {
                     self.text.extend_from_slice(b"0\r\n");
                     headers::write_trailers(&mut self.text, &trailers);
                 }
-                self.body = None;
+                self.ended()?;
             }
             None => {
                 if self.chunked {
                     self.text.extend_from_slice(b"0\r\n\r\n");
                 }
-                self.body = None;
+                self.ended()?;
             }
         }
         Ok(Poll::Ready(()))
+    }
+
+    /// A body that is shorter than its head said would have the next request read as the rest of it.
+    fn ended(&mut self) -> Result<(), Broken> {
+        self.body = None;
+        let received = self.progress.as_ref().map_or(0, |progress| progress.received.get());
+        match self.announced {
+            Announced::Length(length) if length != received => Err(Broken::Gone),
+            Announced::Nothing | Announced::Length(_) | Announced::Chunked => Ok(()),
+        }
     }
 
     fn take(&mut self, data: Bytes) {

@@ -3,7 +3,7 @@
 //! A request only notes what it waits for; one sweep a worker looks at all notes every [`SWEEP`], so that no
 //! request pays for a timer, or for reading a clock, of its own.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
@@ -50,7 +50,7 @@ pub struct Wire {
     expired: Cell<Option<Waiting>>,
     answered: Cell<bool>,
     sent: Cell<bool>,
-    upload: OnceCell<AbortHandle>,
+    upload: RefCell<Option<AbortHandle>>,
 }
 
 /// All wires of a worker.
@@ -78,7 +78,7 @@ impl Wires {
             expired: Cell::new(None),
             answered: Cell::new(false),
             sent: Cell::new(false),
-            upload: OnceCell::new(),
+            upload: RefCell::new(None),
         });
         self.all.borrow_mut().push(Rc::downgrade(&wire));
         wire
@@ -128,6 +128,7 @@ impl Wire {
     pub fn begin(&self, timeouts: &Timeouts) {
         self.answered.set(false);
         self.sent.set(false);
+        self.upload.replace(None);
         self.wait_for(Waiting::FirstByte, timeouts.first_byte);
     }
 
@@ -150,7 +151,7 @@ impl Wire {
 
     /// The client's body goes on in this task, beside the answer.
     pub fn uploaded_by(&self, task: AbortHandle) {
-        let _ = self.upload.set(task);
+        self.upload.replace(Some(task));
     }
 
     /// The client's body went on, or is waited for. Before the answer begins, one side has the word at a time;
@@ -209,7 +210,7 @@ impl Wire {
         if let Some((waiting, _)) = over {
             self.expired.set(Some(waiting));
             self.cut();
-            if let Some(upload) = self.upload.get() {
+            if let Some(upload) = &*self.upload.borrow() {
                 upload.abort();
             }
         }

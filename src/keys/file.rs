@@ -54,8 +54,8 @@ pub enum Pace {
     Behind,
 }
 
-/// The lowest priority that Linux has.
-const LAST: i32 = 19;
+/// Behind the workers, and not so far that a revocation waits for a busy machine.
+const LAST: i32 = 5;
 
 /// What is read at a time of a file that may be known.
 const PIECE: usize = 64 * 1024;
