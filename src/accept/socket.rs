@@ -68,13 +68,9 @@ impl Socket {
         Ok(Some(if heard == PREFACE { Speaks::Http2 } else { Speaks::Http1 }))
     }
 
-    /// Ready when there is something to read, be it the end.
+    /// Ready when there is something new to read, be it the end. What is read again is not new: it was no whole request.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.again.is_empty() {
-            self.stream.inner().poll_read_ready(cx).map(drop)
-        } else {
-            Poll::Ready(())
-        }
+        self.stream.inner().poll_read_ready(cx).map(drop)
     }
 
     /// The same socket, with these bytes to be read before what is left of others. They are copied: a slice of nothing
