@@ -216,6 +216,9 @@ impl Reloader {
             return false;
         }
         let read = file::read(&self.files.path);
+        if read.is_err() {
+            self.config_stamp.forget();
+        }
         if read.as_ref().is_ok_and(|text| *text == self.files.config_text) {
             return false;
         }
@@ -262,6 +265,10 @@ impl Reloader {
         }
         let read = keys::read(&path, &self.files.config.live.scopes, self.files.keys_text, Pace::Behind);
         let Some(Read { fingerprint, table, problems }) = read else { return false };
+        if fingerprint.is_none() {
+            // It could not be read, which may pass without a change.
+            self.keys_stamp.forget();
+        }
         self.files.keys_text = fingerprint;
         report(&problems);
         if let Some(table) = table {

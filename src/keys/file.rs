@@ -70,7 +70,8 @@ pub fn read(path: &Path, scopes: &Scopes, known: Option<Fingerprint>, pace: Pace
     thread::scope(|scope| {
         let (hand_over, taken) = sync_channel(0);
         let (done, copied) = sync_channel::<()>(0);
-        scope.spawn(move || {
+        let name = thread::Builder::new().name("keys".into());
+        let spawned = name.spawn_scoped(scope, move || {
             if pace == Pace::Behind {
                 // Where it may not, it is in the way for as long as it takes.
                 let _ = rustix::process::nice(LAST);
@@ -81,7 +82,14 @@ pub fn read(path: &Path, scopes: &Scopes, known: Option<Fingerprint>, pace: Pace
             let _ = copied.recv();
             drop(parsed);
         });
-        let parsed = taken.recv().expect("the thread hands over what it has read, good or bad");
+        let parsed = match spawned {
+            Ok(_) => taken.recv().expect("the thread hands over what it has read, good or bad"),
+            Err(error) => {
+                // The memory is of less weight than a revocation.
+                tracing::warn!(%error, "no thread could be started; the keys file is read without one");
+                parse(path, scopes, known).map(Arc::new)
+            }
+        };
         let read = parsed.map(|parsed| Read {
             fingerprint: parsed.fingerprint,
             table: parsed.file.as_ref().map(|file| Table::new(file, scopes)),

@@ -15,9 +15,9 @@ use crate::harness::scopegate::{ALL, MINT, Scopegate, Setup};
 use crate::harness::upstream::Upstream;
 
 /// One answer: status, reason, body and trailers.
-type Told = (u16, String, Bytes, Option<HeaderMap>);
+pub(crate) type Told = (u16, String, Bytes, Option<HeaderMap>);
 
-fn ask<B>(scopegate: &Scopegate, requests: Vec<Request<B>>) -> Vec<Told>
+pub(crate) fn ask<B>(scopegate: &Scopegate, requests: Vec<Request<B>>) -> Vec<Told>
 where
     B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
 {
@@ -111,7 +111,7 @@ fn bodies_and_trailers_cross_from_one_http_to_the_other() {
     assert_eq!(seen.trailers, [("x-sum".to_owned(), "9".to_owned())]);
 }
 
-fn tokio_stream<T: Unpin>(
+pub(crate) fn tokio_stream<T: Unpin>(
     items: impl IntoIterator<Item = T>,
 ) -> impl futures_util::Stream<Item = Result<T, Infallible>> + Unpin {
     futures_util::stream::iter(items.into_iter().map(Ok).collect::<Vec<_>>())

@@ -45,4 +45,5 @@ mod streams;
 mod surfaces;
 mod tidy;
 mod tunnels;
+mod uploads;
 mod webhooks;

@@ -1,0 +1,79 @@
+//! Where a client's body ends, and who is waited for after it.
+
+use bytes::Bytes;
+use http::Request;
+use hyper::body::Frame;
+
+use crate::harness::client::{Client, request};
+use crate::harness::scopegate::Setup;
+use crate::harness::upstream::Upstream;
+use crate::http2::{ask, tokio_stream};
+
+/// Of no known length: HTTP/2 ends it with an empty frame.
+fn stream(
+    pieces: &[&'static str],
+) -> Request<impl hyper::body::Body<Data = Bytes, Error = std::convert::Infallible> + Unpin> {
+    let frames: Vec<_> =
+        pieces.iter().map(|piece| Frame::data(Bytes::from_static(piece.as_bytes()))).collect();
+    let body = http_body_util::StreamBody::new(tokio_stream(frames));
+    Request::post("http://a/api/v1/webhooks/a").body(body).expect("a request")
+}
+
+#[test]
+fn a_stream_of_http2_that_ends_with_nothing_is_a_whole_body() {
+    let upstream = Upstream::with(|exchange| exchange.reply("200 OK", "", "whole"));
+    let scopegate = Setup::new(&upstream).and("timeouts: { first_byte: 2s }").start();
+    for pieces in [&["x"][..], &["hello", " ", "world"], &["a", "", "b", ""], &[""]] {
+        let answers = ask(&scopegate, vec![stream(pieces)]);
+        assert_eq!((answers[0].0, &*answers[0].2), (200, &b"whole"[..]), "{pieces:?}: {}", answers[0].1);
+        assert_eq!(upstream.seen().last().expect("it came").body, pieces.concat().as_bytes());
+    }
+}
+
+#[test]
+fn an_answer_that_needs_no_body_does_not_leave_half_a_request_behind() {
+    // It answers from the head alone, and reads the body as the next request's head if it is not told where it ends.
+    let upstream = Upstream::with(|exchange| {
+        let target = exchange.request.target.clone();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len());
+        let answered = exchange.write(answer);
+        exchange.read_body();
+        answered
+    });
+    let scopegate = Setup::new(&upstream).start();
+    for _ in 0..50 {
+        assert_eq!(ask(&scopegate, vec![stream(&["x", "y"])])[0].2, "/api/v1/webhooks/a");
+        let mut other = Client::connect(scopegate.address);
+        assert_eq!(other.ask(request("GET", "/health", "", "")).text(), "/health");
+    }
+}
+
+#[test]
+fn silence_after_a_whole_body_is_the_upstreams() {
+    let upstream = Upstream::with(|exchange| {
+        exchange.read_body();
+        let _ = std::io::Read::read(exchange.stream, &mut [0]);
+        false
+    });
+    let scopegate = Setup::new(&upstream).and("timeouts: { first_byte: 300ms, idle: 5s }").start();
+    let mut client = Client::connect(scopegate.address);
+    client
+        .send("POST /api/v1/webhooks/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n");
+    // The end comes by itself.
+    while upstream.connections() == 0 {
+        std::thread::yield_now();
+    }
+    client.send("0\r\n\r\n");
+    let answer = client.answer(false);
+    assert_eq!((answer.status, answer.reason()), (504, "upstream_first_byte_timeout"));
+}
+
+#[test]
+fn a_wish_for_trailers_survives_its_own_place_in_connection() {
+    let upstream = Upstream::start();
+    let scopegate = Setup::new(&upstream).start();
+    let mut client = Client::connect(scopegate.address);
+    let answer = client.ask("GET /health HTTP/1.1\r\nHost: a\r\nConnection: TE\r\nTE: trailers\r\n\r\n");
+    assert_eq!(answer.status, 200);
+    assert_eq!(upstream.nth(0).header("te"), Some("trailers"));
+}
