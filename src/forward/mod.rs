@@ -69,8 +69,9 @@ pub async fn forward(
     progress: &mut Option<Rc<Progress>>,
 ) -> Result<Answer, Fault> {
     let host = head.uri.authority().map_or(&*target.upstream.host, |authority| authority.as_str());
-    let text = headers::write(head, host, announced(&body), permit, outbound);
-    let upload = Upload::new(text, body, outbound.peer, *target.timeouts);
+    let announced = announced(&body);
+    let text = headers::write(head, host, announced, permit, outbound);
+    let upload = Upload::new(text, body, announced, outbound.peer, *target.timeouts);
     *progress = upload.progress().cloned();
     let Answered { head: answer, rest, lease } = client.send(target, &head.method, upload).await?;
     let status = answer.status;

@@ -27,7 +27,6 @@ pub struct Upload {
     /// Bytes of these three that have been written.
     written: usize,
     body: Option<Incoming>,
-    chunked: bool,
     announced: Announced,
     /// No byte of it has left.
     untouched: bool,
@@ -84,10 +83,15 @@ pub fn announced(body: &Incoming) -> Announced {
 }
 
 impl Upload {
-    /// A request with this head, whose body is the client's.
+    /// A request with this head, which announced the client's body so.
     #[must_use]
-    pub fn new(head: Vec<u8>, body: Incoming, peer: &Rc<Peer>, timeouts: Timeouts) -> Self {
-        let announced = announced(&body);
+    pub fn new(
+        head: Vec<u8>,
+        body: Incoming,
+        announced: Announced,
+        peer: &Rc<Peer>,
+        timeouts: Timeouts,
+    ) -> Self {
         let body = (announced != Announced::Nothing).then_some(body);
         let progress = || Rc::new(Progress { received: Cell::new(0), _connection: Peer::busy(peer) });
         Self {
@@ -97,7 +101,6 @@ impl Upload {
             written: 0,
             progress: body.is_some().then(progress),
             body,
-            chunked: announced == Announced::Chunked,
             announced,
             untouched: true,
             lost: false,
@@ -157,14 +160,19 @@ impl Upload {
         }
     }
 
+    fn is_chunked(&self) -> bool {
+        self.announced == Announced::Chunked
+    }
+
     fn length(&self) -> usize {
         self.text.len() + self.piece.len() + self.end.len()
     }
 
     /// Takes the next piece of the body; pending where that has not come and nothing else is `pending`.
     fn poll_body(&mut self, cx: &mut Context<'_>, pending: bool, wire: &Wire) -> Result<Poll<()>, Broken> {
+        let chunked = self.is_chunked();
         let Some(body) = &mut self.body else { return Ok(Poll::Ready(())) };
-        if body.is_end_stream() && !self.chunked {
+        if body.is_end_stream() && !chunked {
             return self.ended().map(Poll::Ready);
         }
         let frame = match Pin::new(body).poll_frame(cx) {
@@ -184,14 +192,14 @@ impl Upload {
             Some(Ok(data)) => self.take(data),
             Some(Err(frame)) => {
                 let trailers = frame.into_trailers().unwrap_or_default();
-                if self.chunked {
+                if chunked {
                     self.text.extend_from_slice(b"0\r\n");
                     headers::write_trailers(&mut self.text, &trailers);
                 }
                 self.ended()?;
             }
             None => {
-                if self.chunked {
+                if chunked {
                     self.text.extend_from_slice(b"0\r\n\r\n");
                 }
                 self.ended()?;
@@ -214,7 +222,7 @@ impl Upload {
         if let Some(progress) = &self.progress {
             progress.received.set(progress.received.get() + data.len() as u64);
         }
-        if self.chunked && !data.is_empty() {
+        if self.is_chunked() && !data.is_empty() {
             // Writing to memory cannot fail.
             let _ = write!(self.text, "{:x}\r\n", data.len());
             self.end = b"\r\n";

@@ -63,7 +63,7 @@ const PIECE: usize = 64 * 1024;
 /// Reads a keys file; `None` where its text is the one that is `known`.
 ///
 /// A thread of its own does it, for two reasons: it can be told to stand behind the workers, and what it takes to read a
-/// file (ten times the table) is an arena of the allocator's that is given back when the thread has freed all of it. So
+/// file (six times the table) is an arena of the allocator's that is given back when the thread has freed all of it. So
 /// the table is made outside of it, and by nobody else.
 #[must_use]
 pub fn read(path: &Path, scopes: &Scopes, known: Option<Fingerprint>, pace: Pace) -> Option<Read> {
