@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::config::file::{self, Loaded};
 use crate::config::problem::{Problems, Severity};
 use crate::config::{Config, KeysFrom};
-use crate::keys::file::{self as keys, Fingerprint, Pace, Read, Table};
+use crate::keys::file::{self as keys, Fingerprint, Read, Table};
 use crate::observe::metrics::{Metrics, Reload};
 use crate::snapshot::{Current, Snapshot};
 
@@ -45,7 +45,7 @@ impl Files {
     pub fn load(path: &Path) -> Result<Loaded<Self>, Problems> {
         let config_text = file::read(path)?;
         let Loaded { value: config, mut problems } = file::parse(path, &config_text)?;
-        let read = keys::read(keys_path(&config), &config.live.scopes, None, Pace::AtOnce);
+        let read = keys::read(keys_path(&config), &config.live.scopes, None);
         let Read { fingerprint, table, problems: more } = read.expect("no text is known yet");
         problems.merge(more);
         match table {
@@ -159,7 +159,7 @@ impl Reloader {
     /// Follows the files for as long as the process lives; `signal` (SIGHUP) asks for it too.
     pub async fn run(mut self, mut signal: impl AsyncFnMut()) {
         // What changed between the first reading and the watch.
-        self.look();
+        self.look().await;
         loop {
             tokio::select! {
                 changed = self.changes.recv() => if changed.is_none() { std::future::pending::<()>().await },
@@ -171,19 +171,19 @@ impl Reloader {
             }
             let began = Instant::now();
             while began.elapsed() < SETTLE_AT_MOST && timeout(SETTLE, self.changes.recv()).await.is_ok() {}
-            self.look();
+            self.look().await;
         }
     }
 
     /// Reads both files again, and puts in force what is new and good of them. The keys first, since
     /// they may hold a revocation.
-    fn look(&mut self) {
-        if self.look_at_keys() {
+    async fn look(&mut self) {
+        if self.look_at_keys().await {
             let snapshot = self.build();
             self.put_in_force(snapshot);
         }
         if self.look_at_config() {
-            self.look_at_keys();
+            self.look_at_keys().await;
             let (snapshot, previous) = (self.build(), self.current.load());
             // A request must not meet a name that has no address yet, and no revocation waits for a resolver: until the
             // new name has been looked up, which happens at once, its upstream is where it was.
@@ -258,12 +258,12 @@ impl Reloader {
     }
 
     /// True where new keys are good.
-    fn look_at_keys(&mut self) -> bool {
+    async fn look_at_keys(&mut self) -> bool {
         let path = keys_path(&self.files.config).to_owned();
         if self.keys_stamp.is_still(&path) {
             return false;
         }
-        let read = keys::read(&path, &self.files.config.live.scopes, self.files.keys_text, Pace::Behind);
+        let read = keys::read_behind(&path, &self.files.config.live.scopes, self.files.keys_text).await;
         let Some(Read { fingerprint, table, problems }) = read else { return false };
         if fingerprint.is_none() {
             // It could not be read, which may pass without a change.

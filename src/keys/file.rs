@@ -10,6 +10,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use sha2::{Digest as _, Sha256};
+use tokio::sync::oneshot;
 
 use super::{Entry, KeySource, SourceError, State};
 use crate::config::file::{self, Loaded};
@@ -45,37 +46,47 @@ pub struct Read {
     pub problems: Problems,
 }
 
-/// How much a reading is allowed to get in the way of others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
-    /// Nothing else happens until it is done.
-    AtOnce,
-    /// Requests are served meanwhile, and go first.
-    Behind,
-}
-
-/// Behind the workers, and not so far that a revocation waits for a busy machine.
-const LAST: i32 = 5;
+/// How far a reading stands behind the workers: where they want the whole machine, it gets a tenth of what one of them
+/// gets, so that a revocation is slower then, and not for ever.
+const BEHIND: i32 = 10;
+/// A table with fewer keys is taken apart where it is dropped: it takes less than to start a thread.
+const LARGE: usize = 1_000;
 
 /// What is read at a time of a file that may be known.
 const PIECE: usize = 64 * 1024;
 
+/// The same while requests are served, in a thread that stands behind the workers; nobody waits for it but the caller.
+pub async fn read_behind(path: &Path, scopes: &Scopes, known: Option<Fingerprint>) -> Option<Read> {
+    let (tell, told) = oneshot::channel();
+    let (file, platform) = (path.to_owned(), scopes.clone());
+    let spawned = thread::Builder::new().name("reload".into()).spawn(move || {
+        // Where it may not stand behind, it is in the way for as long as it takes.
+        let _ = rustix::process::nice(BEHIND);
+        let _ = tell.send(read(&file, &platform, known));
+    });
+    if let Err(error) = spawned {
+        // It costs requests their time, and a revocation is worth that.
+        tracing::warn!(%error, "no thread could be started; the keys file is read without one");
+        return read(path, scopes, known);
+    }
+    told.await.unwrap_or_else(|_| {
+        let hint = "this is a mistake of scopegate's: please report it, with the file if you can";
+        let problems = Problems::of_file(path, "the reading of it broke off".to_owned(), Some(hint));
+        Some(Read { fingerprint: None, table: None, problems })
+    })
+}
+
 /// Reads a keys file; `None` where its text is the one that is `known`.
 ///
-/// A thread of its own does it, for two reasons: it can be told to stand behind the workers, and what it takes to read a
-/// file (six times the table) is an arena of the allocator's that is given back when the thread has freed all of it. So
-/// the table is made outside of it, and by nobody else.
+/// A thread of its own takes it apart: what that takes (six times the table) is an arena of the allocator's that is given
+/// back when the thread has freed all of it. So the table is made outside of it, and by nobody else.
 #[must_use]
-pub fn read(path: &Path, scopes: &Scopes, known: Option<Fingerprint>, pace: Pace) -> Option<Read> {
+pub fn read(path: &Path, scopes: &Scopes, known: Option<Fingerprint>) -> Option<Read> {
     thread::scope(|scope| {
         let (hand_over, taken) = sync_channel(0);
         let (done, copied) = sync_channel::<()>(0);
         let name = thread::Builder::new().name("keys".into());
         let spawned = name.spawn_scoped(scope, move || {
-            if pace == Pace::Behind {
-                // Where it may not, it is in the way for as long as it takes.
-                let _ = rustix::process::nice(LAST);
-            }
             let parsed = parse(path, scopes, known).map(Arc::new);
             // An end that is gone is one that nobody waits at.
             let _ = hand_over.send(parsed.clone());
@@ -130,6 +141,20 @@ fn fingerprint(path: &Path) -> io::Result<Fingerprint> {
         match file.read(&mut piece)? {
             0 => return Ok(hash.finalize().into()),
             count => hash.update(piece.get(..count).unwrap_or_default()),
+        }
+    }
+}
+
+impl Drop for Table {
+    /// The last who holds a table may be a worker, whose requests would wait while thousands of keys are freed.
+    fn drop(&mut self) {
+        let entries = std::mem::take(&mut self.entries);
+        if entries.len() >= LARGE {
+            // Where no thread can be started, they are freed here.
+            let _ = thread::Builder::new().name("old-keys".into()).spawn(move || {
+                let _ = rustix::process::nice(BEHIND);
+                drop(entries);
+            });
         }
     }
 }
