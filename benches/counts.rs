@@ -29,6 +29,7 @@ fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
 }
 
 #[library_benchmark(setup = ready)]
+#[bench::request(args = (Pieces::request), config = at_most(9_000))]
 #[bench::route(args = (Pieces::route), config = at_most(1_850))]
 #[bench::digest(args = (Pieces::digest), config = at_most(3_940))]
 #[bench::decide(args = (Pieces::decide), config = at_most(6_400))]

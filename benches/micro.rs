@@ -8,7 +8,8 @@ use pieces::{Piece, Pieces};
 
 fn pieces(c: &mut Criterion) {
     let mut pieces = Pieces::new();
-    let all: [(&str, Piece); 6] = [
+    let all: [(&str, Piece); 7] = [
+        ("read the head of a request", Pieces::request),
         ("read and match a path", Pieces::route),
         ("digest of a key", Pieces::digest),
         ("decide, 10,000 keys", Pieces::decide),

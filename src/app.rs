@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, interval, sleep, timeout_at};
 
-use crate::accept;
 use crate::accept::drain::{Leave, Phase};
+use crate::accept::{self, Door as _};
 use crate::admin;
 use crate::config::limits::Drain;
 use crate::config::upstream::Address;
@@ -167,8 +167,7 @@ fn worker(
         spawn_local(async move { ticking.tick().await });
         for socket in sockets {
             let socket = tokio::net::TcpListener::from_std(socket)?;
-            let (door, open) = (Rc::clone(&gateway), Rc::clone(gateway.open()));
-            spawn_local(accept::run(socket, door, drain.clone(), open, connections.clone()));
+            spawn_local(accept::run(socket, Rc::clone(&gateway), drain.clone(), connections.clone()));
         }
         let deadline = drain.deadline().await;
         if timeout_at(deadline, gateway.open().none()).await.is_err() {

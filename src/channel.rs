@@ -9,15 +9,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::header::{HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
-use http::request::Parts;
+use bytes::Bytes;
+use http::header::{HeaderValue, SEC_WEBSOCKET_ACCEPT};
 use http::{Response, StatusCode};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::accept::connection;
+use crate::accept::Switch;
 use crate::accept::drain::Drain;
 use crate::config::surface::{Channel, ChannelRefusal, OnFlagOff};
 use crate::exchange::Exchange;
@@ -26,6 +25,8 @@ use crate::forward::frames::Frames;
 use crate::forward::headers::{SCOPEGATE_REASON, X_REQUEST_ID};
 use crate::forward::tunnel::{self, End, Side, Stop};
 use crate::forward::{self, Switched};
+use crate::message::field::Kind;
+use crate::message::head::Head;
 use crate::observe::reason::Reason;
 use crate::snapshot::Current;
 
@@ -36,12 +37,22 @@ const TELLING: usize = 256;
 /// How long one may take to hear it.
 const HEARING: Duration = Duration::from_secs(5);
 
+/// What takes over the client's socket once it has been sent the answer.
+#[must_use]
+pub fn tunnel(switched: Switched, exchange: Box<Exchange>, current: Arc<Current>, drain: Drain) -> Switch {
+    Box::new(|socket, early| Box::pin(run(Side { socket, early }, switched, exchange, current, drain)))
+}
+
 /// Passes bytes both ways until the channel ends, then lets the exchange be told.
-pub async fn run(switched: Switched, mut exchange: Box<Exchange>, current: Arc<Current>, drain: Drain) {
-    let Switched { client, upstream, early, chunk } = switched;
-    let Ok(client) = client.await else { return };
-    let (socket, already) = connection::taken_over(client);
-    let (client, upstream) = (Side { socket, early: already }, Side { socket: upstream, early });
+async fn run(
+    client: Side<TcpStream>,
+    switched: Switched,
+    mut exchange: Box<Exchange>,
+    current: Arc<Current>,
+    drain: Drain,
+) {
+    let Switched { upstream, early, chunk } = switched;
+    let upstream = Side { socket: upstream, early };
     let metrics = Arc::clone(exchange.metrics());
     metrics.tunnels.inc();
     metrics.tunnels_opened.inc();
@@ -138,20 +149,18 @@ impl Drop for Room {
 #[derive(Debug)]
 pub struct Handshake {
     accept: HeaderValue,
-    client: OnUpgrade,
     session: String,
 }
 
 impl Handshake {
-    /// From the head of a request, if it is one.
-    pub fn take(head: &mut Parts) -> Option<Self> {
-        let accept = head.headers.get(SEC_WEBSOCKET_KEY).map(forward::accept_of)?;
-        let client = head.extensions.remove::<OnUpgrade>()?;
-        let mut pairs =
-            head.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    /// Of a request, if it is one.
+    #[must_use]
+    pub fn of(head: &Head) -> Option<Self> {
+        let accept = head.fields.first(Kind::WebSocketKey).map(forward::accept_of)?;
+        let mut pairs = head.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         let session = pairs.find(|(name, _)| *name == "sessionId").map_or("", |(_, value)| value);
         let session = percent_encoding::percent_decode_str(session).decode_utf8_lossy().into_owned();
-        Some(Self { accept, client, session })
+        Some(Self { accept, session })
     }
 
     /// What it will be told.
@@ -163,17 +172,20 @@ impl Handshake {
 
     /// Completes the handshake, so that a page can be told what an HTTP status would hide from it.
     #[must_use]
-    pub fn refuse(self, stop: Stop, reason: Reason, room: Room, id: &HeaderValue) -> Response<Body> {
-        let Self { accept, client, .. } = self;
-        tokio::task::spawn_local(async move {
-            let told = timeout(HEARING, async {
-                if let Ok(client) = client.await {
-                    tell(client, &stop).await;
-                }
-            });
-            // Who does not listen in time is not told: the room is for others.
-            let _ = told.await;
-            drop(room);
+    pub fn refuse(
+        self,
+        stop: Stop,
+        reason: Reason,
+        room: Room,
+        id: &HeaderValue,
+    ) -> (Response<Body>, Switch) {
+        let Self { accept, .. } = self;
+        let heard: Switch = Box::new(move |client, early| {
+            Box::pin(async move {
+                // Who does not listen in time is not told: the room is for others.
+                let _ = timeout(HEARING, tell(client, early, &stop)).await;
+                drop(room);
+            })
         });
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -182,22 +194,21 @@ impl Handshake {
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
         headers.insert(X_REQUEST_ID, id.clone());
         headers.insert(SCOPEGATE_REASON, HeaderValue::from_static(reason.code()));
-        response
+        (response, heard)
     }
 }
 
 /// Says it, and reads on until the client has closed: closing first could lose what was said.
-async fn tell(client: Upgraded, stop: &Stop) {
-    let mut client = TokioIo::new(client);
-    if client.write_all(&stop.goodbye()).await.is_err() || client.flush().await.is_err() {
+async fn tell(mut client: TcpStream, early: Bytes, stop: &Stop) {
+    if client.write_all(&stop.goodbye()).await.is_err() {
         return;
     }
     let (mut seen, mut scratch) = (Frames::default(), [0; 512]);
-    while let Ok(count @ 1..) = client.read(&mut scratch).await {
+    seen.pass(&early);
+    while !seen.is_closed()
+        && let Ok(count @ 1..) = client.read(&mut scratch).await
+    {
         seen.pass(scratch.get(..count).unwrap_or_default());
-        if seen.is_closed() {
-            break;
-        }
     }
     let _ = client.shutdown().await;
 }

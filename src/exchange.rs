@@ -7,12 +7,11 @@ use std::sync::Once;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderValue, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use uuid::Builder;
 
-use crate::accept::peer::{Busy, Peer};
+use crate::accept::peer::Peer;
 use crate::config::route::ErrorForm;
 use crate::config::surface::Channel;
 use crate::decide::denial::Denial;
@@ -20,8 +19,9 @@ use crate::decide::permit::Permit;
 use crate::decide::{Route, Surface};
 use crate::forward::body::Body;
 use crate::forward::fault::Fault;
-use crate::forward::headers::{X_FORWARDED_PROTO, X_REQUEST_ID};
 use crate::forward::upload::Progress;
+use crate::message::field::Kind;
+use crate::message::head::Head;
 use crate::observe::lines::Lines;
 use crate::observe::metrics::Metrics;
 use crate::observe::reason::Reason;
@@ -42,7 +42,6 @@ pub struct Exchange {
     route: Option<usize>,
     metrics: Arc<Metrics>,
     lines: Rc<Lines>,
-    _connection: Busy,
 }
 
 /// The body of an answer; its exchange ends with it.
@@ -53,44 +52,42 @@ pub struct Told {
 }
 
 impl Exchange {
-    /// A request whose head has been read.
+    /// A request; `None` where what has come is none.
     #[must_use]
     pub fn open(
         metrics: &Arc<Metrics>,
         lines: &Rc<Lines>,
         snapshot: &Rc<Held>,
-        head: &Parts,
+        head: Option<&Head>,
         peer: &Rc<Peer>,
         trusted: bool,
     ) -> Box<Self> {
         metrics.in_flight.inc();
-        if !trusted && head.headers.contains_key(X_FORWARDED_PROTO) {
+        let has = |kind| head.is_some_and(|head| head.fields.has(kind));
+        if !trusted && has(Kind::ForwardedProto) {
             metrics.untrusted_forwarded.inc();
             warn_of_untrusted(peer);
         }
-        let id = request_id(&head.headers, trusted);
+        let id = request_id(head, trusted);
+        let asked = head.map(|head| (head.method.clone(), head.version));
         Box::new(Self {
-            record: Record::open(peer.text.clone(), head.method.clone(), head.version, id),
+            record: Record::open(Rc::clone(&peer.text), asked, id),
             progress: None,
             snapshot: Rc::clone(snapshot),
             route: None,
             metrics: Arc::clone(metrics),
             lines: Rc::clone(lines),
-            _connection: Peer::busy(peer),
         })
     }
 
     /// Notes what was decided, and on which route.
-    pub fn decided(&mut self, route: Option<&Route>, decision: &Result<Permit<'_>, Denial>, head: &Parts) {
+    pub fn decided(&mut self, route: Option<&Route>, decision: &Result<Permit<'_>, Denial>, path: &str) {
         self.record.decided = self.record.began.elapsed();
         self.route = route.map(|route| route.id);
-        let path = || head.uri.path_and_query().cloned();
         self.record.path = match (self.route(), decision) {
-            (Some(route), _) if self.snapshot.policy.is_private(route, head.uri.path()) => Path::Hidden,
-            (Some(_), _) => path().map_or(Path::Hidden, Path::Shown),
-            (None, Err(Denial::RouteUnknown { .. })) => {
-                Path::Masked(self.snapshot.policy.masked(head.uri.path()))
-            }
+            (Some(route), _) if self.snapshot.policy.is_private(route, path) => Path::Hidden,
+            (Some(_), _) => Path::Shown(path.into()),
+            (None, Err(Denial::RouteUnknown { .. })) => Path::Shown(self.snapshot.policy.masked(path)),
             // What has two readings may be a callback with a secret in one of them.
             (None, _) => Path::Hidden,
         };
@@ -227,12 +224,13 @@ impl http_body::Body for Told {
 }
 
 /// The id of a trusted hop, if it is one word that can stand in a log, or a new UUID.
-fn request_id(headers: &HeaderMap, trusted: bool) -> HeaderValue {
-    let known = headers.get(X_REQUEST_ID).filter(|id| {
+fn request_id(head: Option<&Head>, trusted: bool) -> HeaderValue {
+    let named = head.filter(|_| trusted).and_then(|head| head.fields.first(Kind::RequestId));
+    let known = named.filter(|id| {
         let word = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte);
-        trusted && (1..=ID_LENGTH).contains(&id.len()) && id.as_bytes().iter().all(word)
+        (1..=ID_LENGTH).contains(&id.len()) && id.iter().all(word)
     });
-    known.cloned().unwrap_or_else(|| {
+    known.and_then(|id| HeaderValue::from_bytes(id).ok()).unwrap_or_else(|| {
         // Nothing is guarded by it: it must be rare, not secret.
         let id = Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
         let mut text = [0; 36];

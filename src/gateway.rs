@@ -2,16 +2,17 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN};
-use http::request::Parts;
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
+use http::header::HeaderValue;
+use http::{Method, Response};
 
-use crate::accept::Door;
+use crate::accept::body::Incoming;
+use crate::accept::clock::{Clock, TICK};
 use crate::accept::open::Open;
 use crate::accept::peer::Peer;
+use crate::accept::{Bounds, Door, Malformed, Reply, Switch};
 use crate::channel::{self, Handshake, Refused};
 use crate::config::Credential;
 use crate::config::route::Access;
@@ -24,21 +25,22 @@ use crate::exchange::{Exchange, Told};
 use crate::forward::body::Body;
 use crate::forward::client::{Client, Target};
 use crate::forward::headers::Outbound;
-use crate::forward::wire::SWEEP;
 use crate::forward::{Answer, forward};
+use crate::message::chunk::Chunk;
+use crate::message::field::Kind;
+use crate::message::head::{Head, Limits};
 use crate::observe::lines::Lines;
 use crate::observe::reason::Reason;
 use crate::refuse::{self, Refusal};
 use crate::snapshot::{Held, Shared, Snapshot};
-
-/// How often a worker looks after what no request waits for: deadlines, old connections, the log's buffer.
-const TICK: Duration = SWEEP;
 
 /// The way in for clients; one a worker.
 #[derive(Debug)]
 pub struct Gateway {
     shared: Shared,
     open: Rc<Open>,
+    clock: Rc<Clock>,
+    chunk: Rc<Chunk>,
     snapshot: RefCell<Rc<Held>>,
     client: Rc<Client>,
     lines: Rc<Lines>,
@@ -50,8 +52,6 @@ struct Origin<'a> {
     peer: &'a Rc<Peer>,
     /// The peer may say where it really came from.
     trusted: bool,
-    /// The page that asks, where a browser says so.
-    page: Option<HeaderValue>,
 }
 
 impl Door for Gateway {
@@ -59,31 +59,58 @@ impl Door for Gateway {
 
     /// The outer function: it opens the record, turns a refusal into a response in one place, and sees to it that
     /// the record is closed when the last byte has gone, or the client has.
-    async fn serve(self: Rc<Self>, peer: Rc<Peer>, request: Request<Incoming>) -> Response<Told> {
+    async fn serve(self: Rc<Self>, peer: Rc<Peer>, head: Head, body: Incoming) -> Reply<Told> {
         let snapshot = self.snapshot();
-        let (mut head, body) = request.into_parts();
         let trusted = peer.is_trusted(&snapshot.live().trusted_proxies);
-        let from = Origin { peer: &peer, trusted, page: head.headers.get(ORIGIN).cloned() };
+        let from = Origin { peer: &peer, trusted };
         let (metrics, lines) = (&self.shared.metrics, &self.lines);
-        let mut exchange = Exchange::open(metrics, lines, &snapshot, &head, &peer, trusted);
-        match self.answer(&snapshot, &from, &mut head, body, &mut exchange).await {
-            Ok(Answer { response, switched: None }) => exchange.answered(response),
+        let mut exchange = Exchange::open(metrics, lines, &snapshot, Some(&head), &peer, trusted);
+        match self.answer(&snapshot, &from, &head, body, &mut exchange).await {
+            Ok(Answer { response, switched: None }) => exchange.answered(response).into(),
             Ok(Answer { response, switched: Some(switched) }) => {
+                let (current, drain) = (Arc::clone(&self.shared.current), self.shared.drain.clone());
                 exchange.record.status = response.status().as_u16();
-                let tunnel =
-                    channel::run(switched, exchange, self.shared.current.clone(), self.shared.drain.clone());
-                let open = Open::enter(&self.open);
-                tokio::task::spawn_local(async move {
-                    tunnel.await;
-                    drop(open);
-                });
-                response.map(Told::untold)
+                let tunnel = channel::tunnel(switched, exchange, current, drain);
+                Reply { response: response.map(Told::untold), switch: Some(tunnel) }
             }
             Err(refusal) => {
-                let response = self.refuse(&refusal, &snapshot, &from, &mut head, &mut exchange);
-                exchange.refused(response)
+                let (response, switch) = self.refusal(&refusal, &snapshot, &head, &mut exchange);
+                Reply { response: exchange.refused(response), switch }
             }
         }
+    }
+
+    /// What is no request has a record and an answer too.
+    fn refuse(&self, peer: &Rc<Peer>, malformed: Malformed) -> Response<Told> {
+        let snapshot = self.snapshot();
+        let mut exchange = Exchange::open(&self.shared.metrics, &self.lines, &snapshot, None, peer, false);
+        let refusal = Refusal::Malformed(malformed);
+        exchange.record.refused(refusal.reason(), refusal.detail());
+        let response = refuse::response(&refusal, exchange.error_form(), &exchange.record.id);
+        exchange.refused(response)
+    }
+
+    fn bounds(&self) -> Bounds {
+        let snapshot = self.snapshot.borrow();
+        let (limits, timeouts) = (snapshot.live().limits, snapshot.live().timeouts);
+        Bounds {
+            size: Limits { head: limits.head, fields: limits.fields, target: limits.target },
+            head_wait: timeouts.head,
+            idle: timeouts.keep_alive,
+            patience: timeouts.idle,
+        }
+    }
+
+    fn chunk(&self) -> &Rc<Chunk> {
+        &self.chunk
+    }
+
+    fn clock(&self) -> &Rc<Clock> {
+        &self.clock
+    }
+
+    fn open(&self) -> &Rc<Open> {
+        &self.open
     }
 }
 
@@ -93,15 +120,15 @@ impl Gateway {
         &self,
         snapshot: &Snapshot,
         from: &Origin<'_>,
-        head: &mut Parts,
+        head: &Head,
         body: Incoming,
         exchange: &mut Exchange,
     ) -> Result<Answer, Refusal> {
         let call = Call::read(head, exchange.record.at)?;
         let (route, decision) = decide(&snapshot.policy, &snapshot.keys, &call).await;
-        exchange.decided(route, &decision, head);
+        exchange.decided(route, &decision, head.path());
         let permit = decision?;
-        if let Some(response) = preflight(snapshot, &permit, from, head, exchange) {
+        if let Some(response) = preflight(snapshot, &permit, head, exchange) {
             return Ok(Answer { response, switched: None });
         }
         let live = snapshot.live();
@@ -123,56 +150,59 @@ impl Gateway {
         })
     }
 
-    /// The one place where a refusal becomes a response.
-    fn refuse(
+    /// The one place where a refusal becomes a response, and a refused channel hears why.
+    fn refusal(
         &self,
         mut refusal: &Refusal,
         snapshot: &Snapshot,
-        from: &Origin<'_>,
-        head: &mut Parts,
+        head: &Head,
         exchange: &mut Exchange,
-    ) -> Response<Body> {
+    ) -> (Response<Body>, Option<Switch>) {
         exchange.record.refused(refusal.reason(), refusal.detail());
         let cors = snapshot.live().cors.as_ref();
+        let page = page(head);
         let final_for_channels =
             matches!(refusal, Refusal::Denied(Denial::FlagOff { .. } | Denial::QueryMissing { .. }));
         if let Refusal::Denied(Denial::FlagOff { .. }) = refusal
-            && let (Some(page), Some(method)) = (&from.page, head.headers.get(ACCESS_CONTROL_REQUEST_METHOD))
+            && let (Some(page), Some(method)) = (&page, asked_method(head))
             && head.method == Method::OPTIONS
         {
             // The page may ask, so that it can read the refusal that follows.
             exchange.record.refused(Reason::Preflight, refusal.detail());
-            return refuse::preflight(cors, page, method, &exchange.record.id);
+            return (refuse::preflight(cors, page, &method, &exchange.record.id), None);
         }
         if final_for_channels
             && let Some(ChannelRefusal::Close { code, message }) =
                 exchange.channel().map(|channel| &channel.refusal)
-            && let Some(handshake) = Handshake::take(head)
+            && let Some(handshake) = Handshake::of(head)
         {
             let words = message.clone().map_or_else(|| refusal.message().into_owned(), String::from);
             let stop = handshake.goodbye(refusal.reason(), *code, &words, &exchange.record.id);
             if let Some(room) = self.refused.enter() {
-                return handshake.refuse(stop, refusal.reason(), room, &exchange.record.id);
+                let (response, heard) = handshake.refuse(stop, refusal.reason(), room, &exchange.record.id);
+                return (response, Some(heard));
             }
             refusal = &Refusal::ChannelsBusy;
             exchange.record.refused(refusal.reason(), None);
         }
         let mut response = refuse::response(refusal, exchange.error_form(), &exchange.record.id);
-        if let (Some(cors), Some(page)) = (cors, &from.page) {
+        if let (Some(cors), Some(page)) = (cors, &page) {
             refuse::allow_origin(response.headers_mut(), cors, page);
         }
         if head.method == Method::HEAD {
             refuse::bodyless(&mut response);
         }
-        response
+        (response, None)
     }
 
     /// One worker's gateway.
     #[must_use]
     pub fn new(shared: Shared, lines: Lines) -> Self {
         let snapshot = RefCell::new(Rc::new(shared.current.hold()));
-        let refused = Refused::default();
-        Self { shared, open: Rc::default(), snapshot, client: Rc::default(), lines: Rc::new(lines), refused }
+        let (clock, chunk) = (Rc::<Clock>::default(), Rc::<Chunk>::default());
+        let client = Rc::new(Client::new(Rc::clone(&chunk), Rc::clone(&clock)));
+        let (open, refused, lines) = (Rc::default(), Refused::default(), Rc::new(lines));
+        Self { shared, open, clock, chunk, snapshot, client, lines, refused }
     }
 
     /// What is still open is about to be cut.
@@ -180,23 +210,17 @@ impl Gateway {
         self.lines.end();
     }
 
-    /// Connections and tunnels of this worker.
-    #[must_use]
-    pub fn open(&self) -> &Rc<Open> {
-        &self.open
-    }
-
-    /// Looks after what no request waits for, for as long as the worker lives.
+    /// Looks after what no request waits for (deadlines, old connections, the log's buffer), for as long as the worker lives.
     pub async fn tick(&self) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            self.client.sweep(Instant::now());
+            let now = Instant::now();
+            self.clock.tick(now);
+            self.client.sweep(now);
+            self.open.look(now);
             self.lines.flush();
-            // A connection on which nothing is asked from one look to the next may rest. Soon, since a crowd that has
-            // said one thing each is what memory is sized for; to wake costs less than a microsecond.
-            self.open.look();
         }
     }
 
@@ -214,17 +238,25 @@ impl Gateway {
 fn preflight(
     snapshot: &Snapshot,
     permit: &Permit<'_>,
-    from: &Origin<'_>,
-    head: &Parts,
+    head: &Head,
     exchange: &mut Exchange,
 ) -> Option<Response<Body>> {
     let cors = snapshot.live().cors.as_ref()?;
     if permit.ask != Ask::Preflight || permit.surface.access != Access::Key {
         return None;
     }
-    let method = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
     exchange.record.reason = Some(Reason::Preflight);
-    Some(refuse::preflight(Some(cors), from.page.as_ref()?, method, &exchange.record.id))
+    Some(refuse::preflight(Some(cors), &page(head)?, &asked_method(head)?, &exchange.record.id))
+}
+
+/// The page that asks, where a browser says so.
+fn page(head: &Head) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(head.fields.first(Kind::Page)?).ok()
+}
+
+/// The method that a preflight asks for.
+fn asked_method(head: &Head) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(head.fields.first(Kind::AskedMethod)?).ok()
 }
 
 #[cfg(test)]
@@ -236,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_request_in_flight_is_small() {
-        fn size<F: Future>(_: impl FnOnce(Rc<Gateway>, Rc<Peer>, Request<Incoming>) -> F) -> usize {
+        fn size<F: Future>(_: impl FnOnce(Rc<Gateway>, Rc<Peer>, Head, Incoming) -> F) -> usize {
             size_of::<F>()
         }
         let size = size(<Gateway as Door>::serve);

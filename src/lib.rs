@@ -19,6 +19,7 @@ pub mod config;
 pub mod flags;
 pub mod identity;
 pub mod keys;
+pub mod message;
 pub mod snapshot;
 
 pub mod admin;

@@ -11,12 +11,15 @@ use http::header::{
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
 
+use crate::accept::Malformed;
+use crate::accept::body::Broken;
 use crate::config::cors::{Cors, Origins};
 use crate::config::route::ErrorForm;
 use crate::decide::denial::Denial;
 use crate::forward::body::Body;
 use crate::forward::fault::Fault;
 use crate::forward::headers::{SCOPEGATE_REASON, X_REQUEST_ID};
+use crate::message::invalid::Invalid;
 use crate::observe::reason::Reason;
 
 /// What a page may read of a refusal beside its body.
@@ -32,6 +35,8 @@ const RETRY_SECONDS: u64 = 1;
 pub enum Refusal {
     /// It was not admitted.
     Denied(Denial),
+    /// It is no request.
+    Malformed(Malformed),
     /// It was admitted, and then something broke.
     Failed(Fault),
     /// It was to be told over a WebSocket, and too many are being told so already.
@@ -55,6 +60,8 @@ impl Refusal {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
+            Self::Malformed(Malformed::Late) => Reason::HeadTimeout,
+            Self::Malformed(Malformed::Invalid(invalid)) => reason_of(*invalid),
             Self::Denied(denial) => denial.reason(),
             Self::Failed(fault) => fault.reason(),
             Self::ChannelsBusy => Reason::ChannelsBusy,
@@ -65,9 +72,10 @@ impl Refusal {
     #[must_use]
     pub fn detail(&self) -> Option<Box<str>> {
         match self {
+            Self::Malformed(Malformed::Invalid(invalid)) => Some(invalid.to_string().into()),
             Self::Denied(denial) => denial.detail(),
             Self::Failed(fault) => Some(fault.detail()),
-            Self::ChannelsBusy => None,
+            Self::Malformed(Malformed::Late) | Self::ChannelsBusy => None,
         }
     }
 
@@ -86,16 +94,38 @@ impl Refusal {
             Self::Denied(Denial::QueryMissing { name }) => {
                 ["The query parameter ", name, " is required."].concat().into()
             }
-            Self::Denied(_) | Self::Failed(_) | Self::ChannelsBusy => self.reason().row().message.into(),
+            Self::Denied(_) | Self::Failed(_) | Self::ChannelsBusy | Self::Malformed(_) => {
+                self.reason().row().message.into()
+            }
         }
     }
 
     fn status(&self) -> StatusCode {
         let status = match self {
             Self::Denied(Denial::RouteUnknown { status }) => *status,
-            Self::Denied(_) | Self::Failed(_) | Self::ChannelsBusy => self.reason().row().status,
+            Self::Denied(_) | Self::Failed(_) | Self::ChannelsBusy | Self::Malformed(_) => {
+                self.reason().row().status
+            }
         };
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+fn reason_of(invalid: Invalid) -> Reason {
+    match invalid {
+        Invalid::Target => Reason::TargetInvalid,
+        Invalid::TargetTooLong => Reason::TargetTooLong,
+        Invalid::TooLarge => Reason::HeadTooLarge,
+        Invalid::Version => Reason::VersionUnknown,
+        Invalid::Coding => Reason::CodingUnknown,
+        Invalid::Expectation => Reason::ExpectationUnknown,
+        Invalid::Syntax(_)
+        | Invalid::LineEnd
+        | Invalid::Status
+        | Invalid::Field
+        | Invalid::Length
+        | Invalid::Chunk
+        | Invalid::Interim => Reason::RequestInvalid,
     }
 }
 
@@ -111,7 +141,7 @@ pub fn response(refusal: &Refusal, form: ErrorForm, id: &HeaderValue) -> Respons
     headers.insert(SCOPEGATE_REASON, HeaderValue::from_static(reason.code()));
     match refusal {
         Refusal::Denied(denial) => denied(&mut headers, denial),
-        Refusal::Failed(Fault::ClientInvalid | Fault::ClientTimeout) => {
+        Refusal::Malformed(_) | Refusal::Failed(Fault::Client(Broken::Invalid(_)) | Fault::ClientTimeout) => {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Refusal::Failed(_) => {}

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderValue, Method, Request, Version};
+use http::{HeaderValue, Method, Version};
+use scopegate::accept::clock::Clock;
 use scopegate::accept::peer::Peer;
 use scopegate::config::file::{parse, parse_keys};
 use scopegate::decide::call::Call;
@@ -19,10 +19,11 @@ use scopegate::decide::path::Path;
 use scopegate::decide::permit::Permit;
 use scopegate::decide::route::Router;
 use scopegate::decide::{Policy, decide};
-use scopegate::forward::answer::Head;
+use scopegate::forward::answer;
 use scopegate::forward::headers::{self, Announced, Outbound};
 use scopegate::identity::key::Digest;
 use scopegate::keys::file::Table;
+use scopegate::message::head::{Head, Limits};
 use scopegate::observe::lines::Lines;
 use scopegate::observe::metrics::{Metrics, RouteMeters};
 use scopegate::observe::record::{Path as Shown, Record};
@@ -39,7 +40,8 @@ pub(crate) struct Pieces {
     policy: Policy,
     table: Table,
     router: Router,
-    heads: Vec<Parts>,
+    heads: Vec<Head>,
+    request: Vec<u8>,
     secret: String,
     turn: usize,
     peer: Rc<Peer>,
@@ -55,13 +57,19 @@ fn key(number: usize) -> String {
     format!("sk_live_{number:032x}")
 }
 
-fn head(number: usize) -> Parts {
-    let request = Request::get(TARGET)
-        .header("host", "api.example.com")
-        .header("user-agent", "curl/8.5.0")
-        .header("accept", "*/*")
-        .header("authorization", format!("Bearer {}", key(number)));
-    request.body(()).expect("a request").into_parts().0
+const LIMITS: Limits = Limits { head: 32 * 1024, fields: 100, target: 16 * 1024 };
+
+fn request(number: usize) -> Vec<u8> {
+    format!(
+        "GET {TARGET} HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\
+         Authorization: Bearer {}\r\n\r\n",
+        key(number)
+    )
+    .into_bytes()
+}
+
+fn head(number: usize) -> Head {
+    Head::read(&request(number), &LIMITS).expect("valid").expect("whole").0
 }
 
 impl Pieces {
@@ -80,9 +88,10 @@ impl Pieces {
             router.add(route, id);
         }
         let id = HeaderValue::from_static("7d1a6d6e-6a0e-4f5e-9d0c-0a3f1d2b4c5e");
-        let peer = Peer::new(SocketAddr::from(([127, 0, 0, 1], 4711)));
-        let mut record = Record::open(peer.text.clone(), Method::GET, Version::HTTP_11, id.clone());
-        record.path = Shown::Shown(TARGET.parse().expect("a target"));
+        let peer = Peer::new(SocketAddr::from(([127, 0, 0, 1], 4711)), &Rc::new(Clock::default()));
+        let asked = Some((Method::GET, Version::HTTP_11));
+        let mut record = Record::open(Rc::clone(&peer.text), asked, id.clone());
+        record.path = Shown::Shown(TARGET.into());
         record.upstream = Some(Duration::from_micros(812));
         record.status = 200;
         record.ended();
@@ -95,6 +104,7 @@ impl Pieces {
             table: Table::new(&keys, &live.scopes),
             router,
             heads: (0..512).map(|number| head(number * KEYS / 512)).collect(),
+            request: request(4_711),
             secret: key(4_711),
             turn: 0,
             peer: Rc::new(peer),
@@ -115,20 +125,18 @@ impl Pieces {
         self.turn
     }
 
-    fn decided(&self, head: &Parts) -> Permit<'_> {
-        let call = Call {
-            method: &Method::GET,
-            version: Version::HTTP_11,
-            path: head.uri.path(),
-            query: None,
-            headers: &head.headers,
-            now: SystemTime::UNIX_EPOCH,
-        };
+    fn decided(&self, head: &Head) -> Permit<'_> {
+        let call = Call::read(head, SystemTime::UNIX_EPOCH).expect("a target");
         let decided = pin!(decide(&self.policy, &self.table, &call));
         let Poll::Ready((_, permit)) = decided.poll(&mut Context::from_waker(Waker::noop())) else {
             unreachable!("a table in memory is not waited for")
         };
         permit.expect("the key has the scope")
+    }
+
+    /// The head of a request.
+    pub(crate) fn request(&mut self) {
+        black_box(Head::read(black_box(&self.request), &LIMITS).expect("valid"));
     }
 
     /// One reading of a path, and its route.
@@ -167,7 +175,7 @@ impl Pieces {
 
     /// The head of an upstream's answer.
     pub(crate) fn answer(&mut self) {
-        black_box(Head::read(&mut self.answer.clone(), &Method::GET).expect("valid"));
+        black_box(answer::Head::read(&mut self.answer.clone(), &Method::GET).expect("valid"));
     }
 
     /// What a request says of itself when it ends: metrics and the line of the access log.

@@ -1,22 +1,34 @@
 //! Bytes become requests.
 
-pub mod connection;
+mod answer;
+pub mod body;
+pub mod clock;
+mod connection;
 pub mod drain;
+mod http1;
+mod http2;
+mod link;
 pub mod open;
 pub mod peer;
-pub mod socket;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use bytes::Bytes;
+use http::Response;
 use http_body::Body;
-use hyper::body::Incoming;
 use prometheus::IntGauge;
 use socket2::{Domain, Protocol, Type};
+use tokio::net::TcpStream;
 
+use crate::message::chunk::Chunk;
+use crate::message::head::{Head, Limits};
+use crate::message::invalid::Invalid;
+use body::Incoming;
+use clock::Clock;
 use drain::Drain;
 use open::Open;
 use peer::Peer;
@@ -30,15 +42,70 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// What a connection hands its requests to.
 pub trait Door: 'static {
     /// What it answers with.
-    type Body: Body<Data = bytes::Bytes, Error: std::error::Error + Send + Sync> + 'static;
+    type Body: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + 'static;
 
     /// Answers one request.
     fn serve(
         self: Rc<Self>,
         peer: Rc<Peer>,
-        request: Request<Incoming>,
-    ) -> impl Future<Output = Response<Self::Body>>;
+        head: Head,
+        body: Incoming,
+    ) -> impl Future<Output = Reply<Self::Body>>;
+
+    /// Answers what is no request.
+    fn refuse(&self, peer: &Rc<Peer>, malformed: Malformed) -> Response<Self::Body>;
+
+    /// How large a head may be, and how long a client may take.
+    fn bounds(&self) -> Bounds;
+
+    /// What connections read into.
+    fn chunk(&self) -> &Rc<Chunk>;
+
+    /// What time it is for them.
+    fn clock(&self) -> &Rc<Clock>;
+
+    /// Where they are known.
+    fn open(&self) -> &Rc<Open>;
 }
+
+/// How large a head may be, and how long a client may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Of a head.
+    pub size: Limits,
+    /// For a head, from its first byte to its last.
+    pub head_wait: Duration,
+    /// For the next request.
+    pub idle: Duration,
+    /// For a client that takes nothing of its answer.
+    pub patience: Duration,
+}
+
+/// Why what has come is no request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// It cannot be read, or in more than one way.
+    Invalid(Invalid),
+    /// The rest of it did not come in time.
+    Late,
+}
+
+/// What a request is answered with.
+pub struct Reply<B> {
+    /// The answer.
+    pub response: Response<B>,
+    /// Who has the connection after it, where it switches protocols. Over HTTP/1 alone.
+    pub switch: Option<Switch>,
+}
+
+impl<B> From<Response<B>> for Reply<B> {
+    fn from(response: Response<B>) -> Self {
+        Self { response, switch: None }
+    }
+}
+
+/// Takes a socket, and what has been read from it.
+pub type Switch = Box<dyn FnOnce(TcpStream, Bytes) -> Pin<Box<dyn Future<Output = ()>>>>;
 
 /// One of a gauge's things, for as long as it lives: however it ends, it is not counted any more.
 struct Counted(IntGauge);
@@ -82,20 +149,19 @@ pub async fn run<D: Door>(
     listener: tokio::net::TcpListener,
     door: Rc<D>,
     mut drain: Drain,
-    open: Rc<Open>,
     connections: IntGauge,
 ) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = drain.closing() => return open.close(),
+            () = drain.closing() => return door.open().close(),
         };
         match accepted {
             Ok((stream, address)) => {
                 // A failure here means that the client has gone already; reading will say so.
                 let _ = stream.set_nodelay(true);
-                let (peer, door) = (Rc::new(Peer::new(address)), Rc::clone(&door));
-                let counted = (Open::connect(&open, &peer), Counted::new(&connections));
+                let (peer, door) = (Rc::new(Peer::new(address, door.clock())), Rc::clone(&door));
+                let counted = (Open::connect(door.open(), &peer), Counted::new(&connections));
                 tokio::task::spawn_local(async move {
                     connection::serve(stream, peer, door).await;
                     drop(counted);

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -46,9 +47,9 @@ impl Open {
         self.each(Peer::close);
     }
 
-    /// Lets connections rest on which nothing was asked since it was last called.
-    pub fn look(&self) {
-        self.each(Peer::look);
+    /// Looks who has taken too long.
+    pub fn look(&self, now: Instant) {
+        self.each(|peer| peer.look(now));
     }
 
     fn each(&self, tell: impl Fn(&Peer)) {

@@ -95,7 +95,7 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>,
 
 /// Says that it is connected, as TelAPI does, and closes a moment later.
 fn channel(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let accept = request.headers().get(SEC_WEBSOCKET_KEY).map(forward::accept_of);
+    let accept = request.headers().get(SEC_WEBSOCKET_KEY).map(|key| forward::accept_of(key.as_bytes()));
     let client = hyper::upgrade::on(&mut request);
     spawn_local(async move {
         let Ok(client) = client.await else { return };

@@ -99,6 +99,7 @@ fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Li
     });
     let cors = top.maybe("cors", report, cors::Cors::read);
     let timeouts = top.or("timeouts", limits::Timeouts::default(), report, limits::Timeouts::read);
+    let limits = top.or("limits", limits::Limits::default(), report, limits::Limits::read);
     let drain = top.or("drain", limits::Drain::default(), report, limits::Drain::read);
     let surfaces = top.need("surfaces", "the parts of the service, each with its routes", report);
     let named = Named {
@@ -115,6 +116,7 @@ fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Li
         unmatched: unmatched?,
         cors: cors?,
         timeouts: timeouts?,
+        limits: limits?,
         drain: drain?,
         surfaces: surfaces?,
         upstreams: upstreams?,

@@ -1,4 +1,4 @@
-//! `timeouts:` and `drain:`: how long we wait, and how we leave.
+//! `timeouts:`, `limits:` and `drain:`: how long we wait, how much we take, and how we leave.
 
 use std::time::Duration;
 
@@ -8,6 +8,10 @@ use super::node::Node;
 /// How long we wait for whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
+    /// For the head of a request, from its first byte to its last.
+    pub head: Duration,
+    /// For the next request on a connection.
+    pub keep_alive: Duration,
     /// For a TCP connection to the upstream.
     pub connect: Duration,
     /// From the request's last byte to the answer's first.
@@ -21,6 +25,11 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
+    /// A head is a packet or two; ten seconds are enough for the worst of mobile networks.
+    pub const HEAD: Duration = Duration::from_secs(10);
+    /// Longer than any balancer keeps its connections (Google's 600 s is the longest), so that it is never we who close one
+    /// under a request.
+    pub const KEEP_ALIVE: Duration = Duration::from_secs(620);
     /// A sidecar's upstream is near: a connection that takes two seconds will not come.
     pub const CONNECT: Duration = Duration::from_secs(2);
     /// The SDK's calls have no timeout of their own; half a minute is past any call that still helps.
@@ -33,6 +42,62 @@ impl Timeouts {
     pub const TUNNEL_LEAST: Duration = Duration::from_secs(75);
     /// Below the five seconds after which a stock Node server hangs up on an idle connection.
     pub const POOL: Duration = Duration::from_secs(4);
+}
+
+/// How much we take of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request's head.
+    pub head: usize,
+    /// Fields of a request's head.
+    pub fields: usize,
+    /// Bytes of a request's target.
+    pub target: usize,
+}
+
+impl Limits {
+    /// Twice what a stock Node server takes: its own refusal is passed on, and memory is bounded.
+    pub const HEAD: usize = 32 * 1024;
+    /// The most that it may be; a head is held whole.
+    pub const HEAD_MOST: usize = 1 << 20;
+    /// A browser sends some twenty.
+    pub const FIELDS: usize = 100;
+    /// What a stock Node server takes for a whole head.
+    pub const TARGET: usize = 16 * 1024;
+
+    pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let mut fields = Fields::of(node, "`limits`", report)?;
+        let head = size(&mut fields, "head", Self::HEAD, Self::HEAD_MOST, report);
+        let target = size(&mut fields, "target", Self::TARGET, Self::HEAD_MOST, report);
+        let count = fields.or("fields", Self::FIELDS, report, |node, report| {
+            let count = node.whole("`fields`", 8, MOST_FIELDS, report);
+            count.and_then(|count| usize::try_from(count).ok())
+        });
+        fields.done(report);
+        Some(Self { head: head?, fields: count?, target: target? })
+    }
+}
+
+/// As many as can be read at once.
+const MOST_FIELDS: i128 = crate::message::head::MOST_FIELDS as i128;
+
+fn size(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    default: usize,
+    most: usize,
+    report: &mut Report<'_>,
+) -> Option<usize> {
+    fields.or(name, default, report, |node, report| {
+        let bytes = node.bytes(&format!("`{name}`"), 1024, most as u64, report);
+        bytes.and_then(|bytes| usize::try_from(bytes).ok())
+    })
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { head: Self::HEAD, fields: Self::FIELDS, target: Self::TARGET }
+    }
 }
 
 /// How we leave after SIGTERM.
@@ -54,6 +119,8 @@ impl Drain {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
+            head: Self::HEAD,
+            keep_alive: Self::KEEP_ALIVE,
             connect: Self::CONNECT,
             first_byte: Self::FIRST_BYTE,
             idle: Self::IDLE,
@@ -91,11 +158,20 @@ impl Timeouts {
             }
             Some(duration)
         };
+        let (head, keep_alive) = (read("head", Self::HEAD), read("keep_alive", Self::KEEP_ALIVE));
         let (connect, first_byte) = (read("connect", Self::CONNECT), read("first_byte", Self::FIRST_BYTE));
         let (idle, tunnel, pool) =
             (read("idle", Self::IDLE), read("tunnel", Self::TUNNEL), read("pool", Self::POOL));
         fields.done(report);
-        Some(Self { connect: connect?, first_byte: first_byte?, idle: idle?, tunnel: tunnel?, pool: pool? })
+        Some(Self {
+            head: head?,
+            keep_alive: keep_alive?,
+            connect: connect?,
+            first_byte: first_byte?,
+            idle: idle?,
+            tunnel: tunnel?,
+            pool: pool?,
+        })
     }
 }
 

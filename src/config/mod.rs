@@ -69,6 +69,8 @@ pub struct Live {
     pub cors: Option<cors::Cors>,
     /// How long we wait for whom.
     pub timeouts: limits::Timeouts,
+    /// How much we take.
+    pub limits: limits::Limits,
     /// How we leave.
     pub drain: limits::Drain,
     /// The parts of the service, in the order of the file.

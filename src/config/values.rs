@@ -80,6 +80,25 @@ impl Node {
         }
     }
 
+    /// A number of bytes such as `64KiB` or `1MiB`, between two others.
+    pub fn bytes(&self, what: &str, least: u64, most: u64, report: &mut Report<'_>) -> Option<u64> {
+        let wanted = format!(
+            "a number of bytes with its unit (B, KiB, MiB or GiB) from {} to {}",
+            size(least),
+            size(most)
+        );
+        match &self.value {
+            Value::Text(text) => {
+                let bytes = read_size(text).filter(|bytes| (least..=most).contains(bytes));
+                bytes.or_else(|| self.must_be(what, &wanted, report))
+            }
+            Value::Whole(_) | Value::Fraction(_) => self.must_be(what, &wanted, report),
+            Value::Nothing | Value::Bool(_) | Value::List(_) | Value::Mapping(_) => {
+                self.not(what, &wanted, report)
+            }
+        }
+    }
+
     /// One of these words.
     pub fn one_of<T: Copy>(&self, what: &str, words: &[(&str, T)], report: &mut Report<'_>) -> Option<T> {
         let names: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
@@ -137,6 +156,21 @@ impl Node {
         report.error(self.place, format!("{what} must be {wanted}, not {is}"), hint);
         None
     }
+}
+
+/// Units of bytes, the largest first.
+const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+fn read_size(text: &str) -> Option<u64> {
+    let (number, unit) = UNITS.iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, size)))?;
+    number.trim_end().parse::<u64>().ok()?.checked_mul(*unit)
+}
+
+/// As a person would write it.
+fn size(bytes: u64) -> String {
+    let (unit, size) =
+        UNITS.iter().find(|(_, size)| bytes >= *size && bytes.is_multiple_of(*size)).unwrap_or(&("B", 1));
+    format!("{}{unit}", bytes / size)
 }
 
 fn word<'t>(text: &'t str, place: Place, what: &str, report: &mut Report<'_>) -> Option<&'t str> {

@@ -1,16 +1,17 @@
 //! One request as the policy sees it.
 
+use std::net::Ipv6Addr;
 use std::time::SystemTime;
 
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_KEY, UPGRADE};
-use http::request::Parts;
-use http::uri::Authority;
-use http::{HeaderMap, Method, Version};
+use http::{Method, Version};
 
 use super::denial::Denial;
+use crate::message::field::Kind;
+use crate::message::fields::Fields;
+use crate::message::head::Head;
 
 /// One request as the policy sees it. Borrowed; it has no body.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Call<'a> {
     /// As it came.
     pub method: &'a Method,
@@ -21,45 +22,41 @@ pub struct Call<'a> {
     /// The query, without its question mark.
     pub query: Option<&'a str>,
     /// Credentials and what browsers ask are read from here.
-    pub headers: &'a HeaderMap,
+    pub fields: &'a Fields,
     /// When it came: keys expire.
     pub now: SystemTime,
 }
 
 impl<'a> Call<'a> {
     /// Reads the head of a request, whose target and Host must name one thing (RFC 9112, 3.2).
-    pub fn read(head: &'a Parts, now: SystemTime) -> Result<Self, Denial> {
-        let scheme = head.uri.scheme_str().is_none_or(|scheme| ["http", "https"].contains(&scheme));
-        if head.method == Method::CONNECT || !scheme || !head.uri.path().starts_with('/') {
+    pub fn read(head: &'a Head, now: SystemTime) -> Result<Self, Denial> {
+        // HTTP/2 can ask for what has no path, too (RFC 9113, 8.3.1).
+        if head.method == Method::CONNECT || !head.path().starts_with('/') {
             return Err(Denial::TargetInvalid);
         }
         host(head)?;
-        let Parts { method, uri, headers, version, .. } = head;
-        Ok(Self { method, version: *version, path: uri.path(), query: uri.query(), headers, now })
+        let Head { method, fields, version, .. } = head;
+        Ok(Self { method, version: *version, path: head.path(), query: head.query(), fields, now })
     }
 
     /// The method that a CORS preflight asks for (Fetch standard, "CORS-preflight fetch"); `None` for
     /// everything else.
     #[must_use]
     pub fn preflight(&self) -> Option<&'a str> {
-        if *self.method != Method::OPTIONS || !self.headers.contains_key(ORIGIN) {
+        if *self.method != Method::OPTIONS || !self.fields.has(Kind::Page) {
             return None;
         }
-        self.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.to_str().ok()
+        std::str::from_utf8(self.fields.first(Kind::AskedMethod)?).ok()
     }
 
     /// Whether it is the start of a WebSocket handshake (RFC 6455, 4.1).
     #[must_use]
     pub fn is_websocket(&self) -> bool {
-        let has = |name, token: &str| {
-            let values = self.headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-            values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
-        };
-        let opens = *self.method == Method::GET && self.version == Version::HTTP_11;
-        opens
-            && self.headers.contains_key(SEC_WEBSOCKET_KEY)
-            && has(UPGRADE, "websocket")
-            && has(CONNECTION, "upgrade")
+        *self.method == Method::GET
+            && self.version == Version::HTTP_11
+            && self.fields.has(Kind::WebSocketKey)
+            && self.fields.lists(Kind::Upgrade, "websocket")
+            && self.fields.lists(Kind::Connection, "upgrade")
     }
 
     /// Whether the query has a value for this name.
@@ -71,27 +68,45 @@ impl<'a> Call<'a> {
 
 /// Exactly one valid Host, and no other in the target; HTTP/2 may name it in the target alone, and HTTP/1.0 not
 /// at all.
-fn host(head: &Parts) -> Result<(), Denial> {
-    if head.uri.authority().is_some_and(|target| target.as_str().contains('@')) {
+fn host(head: &Head) -> Result<(), Denial> {
+    let target = head.authority();
+    if target.is_some_and(|target| !is_host(target.as_bytes())) {
         return Err(Denial::TargetInvalid);
     }
-    let mut hosts = head.headers.get_all(HOST).into_iter();
-    let named = match (hosts.next(), hosts.next()) {
-        (None, _) => None,
-        (Some(host), None) => {
-            let host = Authority::try_from(host.as_bytes()).map_err(|_| Denial::HostInvalid)?;
-            if host.as_str().contains('@') {
-                return Err(Denial::HostInvalid);
-            }
-            Some(host)
+    let mut hosts = head.fields.all(Kind::Host);
+    match (hosts.next(), hosts.next(), target) {
+        (Some(host), None, _) if !is_host(host) => Err(Denial::HostInvalid),
+        (Some(_), Some(_), _) => Err(Denial::HostInvalid),
+        (Some(host), None, Some(target)) if !host.eq_ignore_ascii_case(target.as_bytes()) => {
+            Err(Denial::TargetInvalid)
         }
-        (Some(_), Some(_)) => return Err(Denial::HostInvalid),
-    };
-    match (head.uri.authority(), named) {
-        (Some(target), Some(host)) if *target != host => Err(Denial::TargetInvalid),
-        (None, None) if head.version >= Version::HTTP_11 => Err(Denial::HostInvalid),
+        (None, _, None) if head.version >= Version::HTTP_11 => Err(Denial::HostInvalid),
         _ => Ok(()),
     }
+}
+
+/// A name, an IPv4 address, or an IPv6 address in brackets; with a port, or not (RFC 3986, 3.2.2). Nobody's name has
+/// the other characters that the RFC would allow.
+fn is_host(host: &[u8]) -> bool {
+    let end = match host {
+        [b'[', ..] => host.iter().position(|byte| *byte == b']').map(|end| end + 1),
+        _ => Some(host.iter().position(|byte| *byte == b':').unwrap_or(host.len())),
+    };
+    let Some((name, port)) = end.and_then(|end| host.split_at_checked(end)) else { return false };
+    let name_is_fine = match name {
+        [b'[', address @ .., b']'] => {
+            std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
+        }
+        name => {
+            !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte))
+        }
+    };
+    let port_is_fine = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    name_is_fine && port_is_fine
 }
 
 #[cfg(test)]
@@ -99,36 +114,48 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::message::head::{Head, Limits};
+
+    const LIMITS: Limits = Limits { head: 1024, fields: 16, target: 512 };
 
     #[test]
     fn target_and_host_name_one_thing() {
-        let check =
-            |method: &str, target: &str, version: Version, hosts: &[&str], wanted: Result<(), Denial>| {
-                let mut request = Request::builder().method(method).uri(target).version(version);
-                for host in hosts {
-                    request = request.header(HOST, *host);
-                }
-                let (head, ()) = request.body(()).expect("a request").into_parts();
-                let got = Call::read(&head, SystemTime::UNIX_EPOCH).map(|_| ());
-                assert_eq!(got, wanted, "{method} {target} {version:?} {hosts:?}");
-            };
-        let (v10, v11, v2) = (Version::HTTP_10, Version::HTTP_11, Version::HTTP_2);
-        check("GET", "/a", v11, &["a.example"], Ok(()));
-        check("GET", "/a", v11, &["a.example:8080"], Ok(()));
-        check("GET", "/a", v11, &["[::1]:8080"], Ok(()));
-        check("GET", "/a", v11, &[], Err(Denial::HostInvalid));
-        check("GET", "/a", v10, &[], Ok(()));
-        check("GET", "/a", v11, &["a", "a"], Err(Denial::HostInvalid));
-        check("GET", "/a", v11, &[""], Err(Denial::HostInvalid));
-        check("GET", "/a", v11, &["a b"], Err(Denial::HostInvalid));
-        check("GET", "/a", v11, &["u@a"], Err(Denial::HostInvalid));
-        check("GET", "http://a.example/a", v11, &["a.example"], Ok(()));
-        check("GET", "http://A.example/a", v11, &["a.example"], Ok(()));
-        check("GET", "http://b.example/a", v11, &["a.example"], Err(Denial::TargetInvalid));
-        check("GET", "http://a.example/a", v2, &[], Ok(()));
-        check("GET", "ftp://a.example/a", v11, &["a.example"], Err(Denial::TargetInvalid));
-        check("GET", "http://u@a.example/a", v2, &[], Err(Denial::TargetInvalid));
-        check("OPTIONS", "*", v11, &["a"], Err(Denial::TargetInvalid));
-        check("CONNECT", "a.example:443", v11, &["a.example:443"], Err(Denial::TargetInvalid));
+        let check = |target: &str, version: &str, hosts: &[&str], wanted: Result<(), Denial>| {
+            let hosts: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
+            let text = format!("GET {target} {version}\r\n{hosts}\r\n");
+            let (head, _) = Head::read(text.as_bytes(), &LIMITS).expect("valid").expect("whole");
+            let got = Call::read(&head, SystemTime::UNIX_EPOCH).map(|_| ());
+            assert_eq!(got, wanted, "{target} {version} {hosts:?}");
+        };
+        let (v10, v11) = ("HTTP/1.0", "HTTP/1.1");
+        for host in ["a.example", "a.example:8080", "a_b", "1.2.3.4:80", "[::1]:8080", "[::1]", "a:"] {
+            check("/a", v11, &[host], Ok(()));
+        }
+        for host in
+            ["", ":80", "a b", "u@a", "a,b", "a/b", "a:b", "a:123456", "[::1", "[a]", "[::1]x", "a%41", "é"]
+        {
+            check("/a", v11, &[host], Err(Denial::HostInvalid));
+        }
+        check("/a", v11, &[], Err(Denial::HostInvalid));
+        check("/a", v10, &[], Ok(()));
+        check("/a", v11, &["a", "a"], Err(Denial::HostInvalid));
+        check("http://a.example/a", v11, &["a.example"], Ok(()));
+        check("http://A.example/a", v11, &["a.example"], Ok(()));
+        check("http://b.example/a", v11, &["a.example"], Err(Denial::TargetInvalid));
+        check("http://u@a.example/a", v11, &["a.example"], Err(Denial::TargetInvalid));
+    }
+
+    #[test]
+    fn over_http2_the_target_may_name_the_host_alone() {
+        let check = |method: &str, target: &str, wanted: Result<(), Denial>| {
+            let request = Request::builder().method(method).uri(target).version(Version::HTTP_2);
+            let (parts, ()) = request.body(()).expect("a request").into_parts();
+            let got = Call::read(&Head::of(&parts), SystemTime::UNIX_EPOCH).map(|_| ());
+            assert_eq!(got, wanted, "{method} {target}");
+        };
+        check("GET", "http://a.example/a", Ok(()));
+        check("GET", "http://u@a.example/a", Err(Denial::TargetInvalid));
+        check("OPTIONS", "*", Err(Denial::TargetInvalid));
+        check("CONNECT", "a.example:443", Err(Denial::TargetInvalid));
     }
 }

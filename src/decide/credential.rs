@@ -3,21 +3,17 @@
 //! TelAPI's documentation asks for `Authorization: Bearer`; its own SDK sends `X-API-Key`. Both are read,
 //! and a request that says two different things is refused rather than guessed at.
 
-use http::HeaderMap;
-use http::header::{AUTHORIZATION, HeaderName};
-
 use super::denial::Denial;
+use crate::message::field::Kind;
+use crate::message::fields::Fields;
 
-/// The header that the browser SDK sends.
-pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-
-/// The key of a request, as bytes of its headers.
-pub fn find(headers: &HeaderMap) -> Result<&[u8], Denial> {
-    let bearer = match only(headers, &AUTHORIZATION)? {
+/// The key of a request, as bytes of its head.
+pub fn find(fields: &Fields) -> Result<&[u8], Denial> {
+    let bearer = match only(fields, Kind::Authorization)? {
         Some(value) => bearer(value)?,
         None => None,
     };
-    let api_key = only(headers, &X_API_KEY)?.map(token).transpose()?;
+    let api_key = only(fields, Kind::ApiKey)?.map(token).transpose()?;
     match (bearer, api_key) {
         (Some(one), Some(other)) if one != other => Err(Denial::KeyConflict),
         (Some(key), _) | (None, Some(key)) => Ok(key),
@@ -25,12 +21,12 @@ pub fn find(headers: &HeaderMap) -> Result<&[u8], Denial> {
     }
 }
 
-/// The value of a header that may stand once.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h [u8]>, Denial> {
-    let mut values = headers.get_all(name).iter();
+/// The value of a field that may stand once.
+fn only(fields: &Fields, kind: Kind) -> Result<Option<&[u8]>, Denial> {
+    let mut values = fields.all(kind);
     match (values.next(), values.next()) {
         (_, Some(_)) => Err(Denial::KeyRepeated),
-        (first, None) => Ok(first.map(|value| value.as_bytes().trim_ascii())),
+        (first, None) => Ok(first),
     }
 }
 
@@ -52,19 +48,16 @@ fn token(value: &[u8]) -> Result<&[u8], Denial> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
     fn either_header_and_never_two_answers() {
         let check = |lines: &[(&str, &str)], wanted: Result<&str, Denial>| {
-            let mut headers = HeaderMap::new();
+            let mut fields = Fields::default();
             for (name, value) in lines {
-                let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
-                headers.append(name, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
+                fields.push(name.as_bytes(), value.as_bytes().trim_ascii());
             }
-            assert_eq!(find(&headers), wanted.map(str::as_bytes), "{lines:?}");
+            assert_eq!(find(&fields), wanted.map(str::as_bytes), "{lines:?}");
         };
         check(&[], Err(Denial::KeyMissing));
         check(&[("authorization", "Bearer k1")], Ok("k1"));

@@ -233,7 +233,7 @@ async fn caller(
     keys: &impl KeySource,
     call: &Call<'_>,
 ) -> Result<std::sync::Arc<crate::identity::caller::Caller>, Denial> {
-    let digest = Digest::of(credential::find(call.headers)?);
+    let digest = Digest::of(credential::find(call.fields)?);
     let found = keys.find(&digest).await;
     let entry = found.map_err(|down| Denial::KeysUnavailable { cause: down.to_string().into() })?;
     let entry = entry.ok_or(Denial::KeyUnknown)?;
@@ -284,10 +284,11 @@ mod tests {
     use std::task::{Context, Poll, Waker};
     use std::time::SystemTime;
 
-    use http::{HeaderMap, HeaderValue, Method, Version};
+    use http::{Method, Version};
 
     use super::*;
     use crate::keys::{Entry, SourceError};
+    use crate::message::fields::Fields;
 
     struct Down;
 
@@ -302,16 +303,16 @@ mod tests {
         let text = include_str!("../../config/telapi.yaml");
         let config = config::file::parse("telapi.yaml".as_ref(), text).expect("the shipped configuration");
         let policy = Policy::new(&config.value.live);
-        let key = (credential::X_API_KEY, HeaderValue::from_static("k"));
-        for (headers, reason) in
-            [(HeaderMap::from_iter([key]), Reason::KeysUnavailable), (HeaderMap::new(), Reason::KeyMissing)]
+        let mut with_key = Fields::default();
+        with_key.push(b"x-api-key", b"k");
+        for (fields, reason) in [(with_key, Reason::KeysUnavailable), (Fields::default(), Reason::KeyMissing)]
         {
             let call = Call {
                 method: &Method::GET,
                 version: Version::HTTP_11,
                 path: "/api/v1/apps",
                 query: None,
-                headers: &headers,
+                fields: &fields,
                 now: SystemTime::UNIX_EPOCH,
             };
             let decided = pin!(decide(&policy, &Down, &call)).poll(&mut Context::from_waker(Waker::noop()));

@@ -10,9 +10,10 @@ use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use hyper::ext::ReasonPhrase;
 
-use super::fault::Invalid;
-use super::field::{Kind, Nominated};
-use super::framing::{Chunks, Framing};
+use crate::message::field::{Kind, Nominated, words};
+use crate::message::framing::{Chunks, Framing};
+use crate::message::head::digits;
+use crate::message::invalid::Invalid;
 
 /// A head may have this many bytes, and this many fields: four times what any server is set to send.
 const LIMIT: usize = 64 * 1024;
@@ -81,19 +82,19 @@ impl Fields {
         let mut fields = Self { headers, length: None, chunked: false, close: false };
         let mut nominated = Nominated::default();
         for field in parsed.iter().filter(|field| field.name.eq_ignore_ascii_case("connection")) {
-            let value = HeaderValue::from_bytes(field.value).map_err(|_| Invalid::Field)?;
-            fields.close |= nominated.read(&value);
+            fields.close |= words(field.value).any(|word| word.eq_ignore_ascii_case(b"close"));
+            nominated.read(field.value);
         }
         for field in parsed {
             let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Invalid::Field)?;
             let value =
                 HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| Invalid::Field)?;
-            let kind = Kind::of(name.as_str());
+            let kind = Kind::of(name.as_str().as_bytes());
             if kind == Kind::Length {
                 fields.length(value)?;
             } else if kind == Kind::Coding {
                 fields.coding(&value)?;
-            } else if !kind.ends_here() && !nominated.names().contains(&name) {
+            } else if !kind.ends_here() && !nominated.has(name.as_str().as_bytes()) {
                 fields.headers.append(name, value);
             }
         }
@@ -102,9 +103,7 @@ impl Fields {
 
     /// Several are one if they say the same (RFC 9112, 6.3).
     fn length(&mut self, value: HeaderValue) -> Result<(), Invalid> {
-        let digits = value.as_bytes();
-        let number = std::str::from_utf8(digits).ok().filter(|_| digits.iter().all(u8::is_ascii_digit));
-        let length: u64 = number.and_then(|number| number.parse().ok()).ok_or(Invalid::Length)?;
+        let length = digits(value.as_bytes()).ok_or(Invalid::Length)?;
         match self.length {
             Some(other) if other != length => Err(Invalid::Length),
             Some(_) => Ok(()),
@@ -130,28 +129,11 @@ impl Fields {
             (true, Some(_)) => Err(Invalid::Length),
             // Chunks came with HTTP/1.1 (RFC 9112, 6.1).
             (true, None) if version != Some(1) => Err(Invalid::Coding),
-            (true, None) => Ok(Framing::Chunked(Chunks::default())),
+            (true, None) => Ok(Framing::Chunked(Chunks::padded())),
             (false, Some(length)) => Ok(Framing::Length(length)),
             (false, None) => Ok(Framing::Close),
         }
     }
-}
-
-/// The fields after a body, without those that could not stand there (RFC 9110, 6.5.1).
-pub fn trailers(bytes: &[u8]) -> Result<HeaderMap, Invalid> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
-    let httparse::Status::Complete((_, parsed)) = httparse::parse_headers(bytes, &mut fields)? else {
-        return Err(Invalid::Field);
-    };
-    let mut trailers = HeaderMap::with_capacity(parsed.len());
-    for field in parsed {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Invalid::Field)?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_| Invalid::Field)?;
-        if Kind::of(name.as_str()) == Kind::Plain {
-            trailers.append(name, value);
-        }
-    }
-    Ok(trailers)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use http_body::{Frame, SizeHint};
 
 use super::client::Lease;
 use super::fault::Fault;
-use super::framing::{Framing, Step};
+use crate::message::framing::{Framing, Step};
 
 /// The body of an answer.
 #[derive(Debug)]

@@ -19,12 +19,16 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::answer::Head;
-use super::fault::{Fault, Invalid};
+use super::fault::Fault;
 use super::headers::is_idempotent;
-use super::upload::{Broken, Upload};
+use super::upload::Upload;
 use super::upstream::Upstream;
-use super::wire::{Chunk, Wire, Wires};
+use super::wire::{Wire, Wires};
+use crate::accept::body::Broken;
+use crate::accept::clock::Clock;
 use crate::config::limits::Timeouts;
+use crate::message::chunk::Chunk;
+use crate::message::invalid::Invalid;
 
 /// Unused connections that a worker keeps for each upstream: what a burst leaves behind, and no more.
 const KEPT: usize = 256;
@@ -41,7 +45,7 @@ pub struct Target<'a> {
 }
 
 /// The connections of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Client {
     pools: RefCell<Vec<(u64, VecDeque<Kept>)>>,
     wires: Wires,
@@ -76,6 +80,12 @@ pub struct Answered {
 }
 
 impl Client {
+    /// None yet; what they read comes into this chunk.
+    #[must_use]
+    pub fn new(chunk: Rc<Chunk>, clock: Rc<Clock>) -> Self {
+        Self { pools: RefCell::default(), wires: Wires::new(clock), chunk }
+    }
+
     /// Sends a request and waits for the head of its answer.
     ///
     /// A kept connection may have died without our knowing. A request that was never written is sent again on a
@@ -128,7 +138,7 @@ impl Client {
     fn take(&self, upstream: &Upstream, timeouts: &Timeouts) -> Option<Rc<Wire>> {
         let mut pools = self.pools.borrow_mut();
         let (_, pool) = pools.iter_mut().find(|(id, _)| *id == upstream.id)?;
-        let now = self.wires.now();
+        let now = self.wires.clock().now();
         while let Some(Kept { wire, until }) = pool.pop_back() {
             let live = until.min(now + timeouts.pool) > now && wire.is_quiet();
             if live && upstream.is_at(&wire.address) {
@@ -139,7 +149,7 @@ impl Client {
     }
 
     fn keep(&self, upstream: &Upstream, wire: Rc<Wire>, timeouts: &Timeouts) {
-        let kept = Kept { wire, until: self.wires.now() + timeouts.pool };
+        let kept = Kept { wire, until: self.wires.clock().now() + timeouts.pool };
         let mut pools = self.pools.borrow_mut();
         if let Some((_, pool)) = pools.iter_mut().find(|(id, _)| *id == upstream.id) {
             if pool.len() == KEPT {
@@ -271,10 +281,7 @@ impl Lease {
     }
 
     fn broken(&self, broken: Broken) -> Fault {
-        self.wire.fault().unwrap_or(match broken {
-            Broken::Gone => Fault::ClientGone,
-            Broken::Invalid => Fault::ClientInvalid,
-        })
+        self.wire.fault().unwrap_or(Fault::Client(broken))
     }
 }
 

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 
+use crate::accept::body::Broken;
+use crate::message::invalid::Invalid;
 use crate::observe::reason::Reason;
 
 /// What failed, and so whose fault it was.
@@ -47,41 +49,9 @@ pub enum Fault {
     /// The client stopped sending.
     #[error("the client's body did not arrive in time")]
     ClientTimeout,
-    /// The client left while it was sending.
-    #[error("the client left in the middle of its body")]
-    ClientGone,
-    /// The client's body was malformed.
-    #[error("the client's body is not what its head announced")]
-    ClientInvalid,
-}
-
-/// What is wrong with an upstream's answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Invalid {
-    /// Its head cannot be read at all.
+    /// The client's body did not come whole.
     #[error(transparent)]
-    Syntax(#[from] httparse::Error),
-    /// More than a head, or a body's trailers, may have.
-    #[error("its head or its trailers are too large")]
-    TooLarge,
-    /// Not from 100 to 999.
-    #[error("its status is no status")]
-    Status,
-    /// A name or a value.
-    #[error("one of its fields has a name or a value that no field may have")]
-    Field,
-    /// `Content-Length` is no number, is there twice, or contradicts `Transfer-Encoding`.
-    #[error("the length of its body has no reading, or more than one")]
-    Length,
-    /// `Transfer-Encoding` is not `chunked`.
-    #[error("its transfer coding is not `chunked`, once, over HTTP/1.1")]
-    Coding,
-    /// A chunk is no chunk.
-    #[error("its body is not in chunks, as its head said")]
-    Chunk,
-    /// Too many interim answers.
-    #[error("it sends interim answers without end")]
-    Interim,
+    Client(#[from] Broken),
 }
 
 impl Fault {
@@ -97,8 +67,8 @@ impl Fault {
             Self::Closed(_) => Reason::UpstreamClosed,
             Self::Invalid(_) | Self::Upgrade => Reason::UpstreamInvalid,
             Self::ClientTimeout => Reason::ClientTimeout,
-            Self::ClientGone => Reason::ClientGone,
-            Self::ClientInvalid => Reason::ClientInvalid,
+            Self::Client(Broken::Gone) => Reason::ClientGone,
+            Self::Client(Broken::Invalid(_)) => Reason::ClientInvalid,
         }
     }
 

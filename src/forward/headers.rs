@@ -7,22 +7,20 @@
 use std::io::Write as _;
 use std::rc::Rc;
 
-use http::header::{CONNECTION, COOKIE, HOST, HeaderName, HeaderValue};
-use http::request::Parts;
+use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 
-use super::field::{Kind, Nominated};
 use crate::accept::peer::Peer;
 use crate::decide::permit::{Ask, Permit};
 use crate::identity::scope::Scopes;
+use crate::message::field::{Kind, Nominated, words};
+use crate::message::fields::{Field, Seen};
+use crate::message::head::Head;
 
 /// Names a request in the logs of everybody whom it passes.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What scopegate made itself says so, with the reason.
 pub const SCOPEGATE_REASON: HeaderName = HeaderName::from_static("scopegate-reason");
-/// Tells an upstream that takes HTTPS only how the client came.
-pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
 /// What a request is sent with.
 #[derive(Debug)]
 pub struct Outbound<'a> {
@@ -53,8 +51,9 @@ pub enum Announced {
 
 /// Writes the head of a client's request as the upstream is sent it: origin-form (RFC 9112, 3.2.1), the bytes of
 /// path and query as they came. `host` is said where the request names none.
+#[must_use]
 pub fn write(
-    head: &Parts,
+    head: &Head,
     host: &str,
     announced: Announced,
     permit: &Permit<'_>,
@@ -63,23 +62,24 @@ pub fn write(
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(head.uri.path().as_bytes());
-    if let Some(query) = head.uri.query() {
+    out.extend_from_slice(head.path().as_bytes());
+    if let Some(query) = head.query() {
         out.push(b'?');
         out.extend_from_slice(query.as_bytes());
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    let mut writer = Writer { out, host: head.headers.get(HOST), ..Writer::default() };
-    for value in head.headers.get_all(CONNECTION) {
+    let host = head.fields.first(Kind::Host).unwrap_or(host.as_bytes());
+    let mut writer = Writer { out, host, ..Writer::default() };
+    for value in head.fields.all(Kind::Connection) {
         writer.nominated.read(value);
     }
-    if writer.host.is_none() {
-        line(&mut writer.out, "host", host.as_bytes());
+    if !head.fields.has(Kind::Host) {
+        line(&mut writer.out, b"host", host);
     }
-    for (name, value) in &head.headers {
-        writer.field(&head.headers, name, value, permit, with);
+    for field in head.fields.iter() {
+        writer.field(head, field, permit, with);
     }
-    writer.ours(host, announced, permit, with);
+    writer.ours(announced, permit, with);
     writer.out
 }
 
@@ -87,62 +87,50 @@ pub fn write(
 #[derive(Default)]
 struct Writer<'h> {
     out: Vec<u8>,
-    nominated: Nominated,
-    host: Option<&'h HeaderValue>,
-    hops: Vec<&'h HeaderValue>,
+    nominated: Nominated<'h>,
+    host: &'h [u8],
+    hops: Vec<&'h [u8]>,
     seen: Seen,
-}
-
-/// Kinds of fields that the client has said, and that count.
-#[derive(Default)]
-struct Seen(u32);
-
-impl Seen {
-    fn add(&mut self, kind: Kind) {
-        self.0 |= 1 << kind as u32;
-    }
-
-    fn has(&self, kind: Kind) -> bool {
-        self.0 & 1 << kind as u32 != 0
-    }
 }
 
 impl<'h> Writer<'h> {
     /// One of the client's fields.
-    fn field(
-        &mut self,
-        headers: &'h HeaderMap,
-        name: &HeaderName,
-        value: &'h HeaderValue,
-        permit: &Permit<'_>,
-        with: &Outbound<'_>,
-    ) {
-        let kind = Kind::of(name.as_str());
-        if !matches!(kind, Kind::Host | Kind::Te) && self.nominated.names().contains(name) {
+    fn field(&mut self, head: &'h Head, field: Field<'h>, permit: &Permit<'_>, with: &Outbound<'_>) {
+        let Field { kind, name, value } = field;
+        if !matches!(kind, Kind::Host | Kind::Te) && self.nominated.has(name) {
             return;
         }
         let preflight = permit.ask == Ask::Preflight;
         let passes = match kind {
-            Kind::Plain | Kind::Host | Kind::Trailer | Kind::Reason => true,
-            Kind::Hop | Kind::Coding | Kind::Forged => false,
-            Kind::Credential => !(preflight || with.strip_credential && permit.caller.is_some()),
+            Kind::Plain
+            | Kind::Host
+            | Kind::Trailer
+            | Kind::Reason
+            | Kind::Page
+            | Kind::AskedMethod
+            | Kind::WebSocketKey => true,
+            Kind::Connection | Kind::Upgrade | Kind::Expect | Kind::Hop | Kind::Coding | Kind::Forged => {
+                false
+            }
+            Kind::Authorization | Kind::ApiKey => {
+                !(preflight || with.strip_credential && permit.caller.is_some())
+            }
             Kind::Cookie => {
                 if !preflight && !self.seen.has(kind) {
                     self.seen.add(kind);
-                    self.cookie(headers);
+                    self.cookie(head);
                 }
                 false
             }
             // How long the body is we say ourselves; that there is none may be said or not.
             Kind::Length => {
-                if value == "0" {
+                if value == b"0" {
                     self.seen.add(kind);
                 }
                 false
             }
             Kind::Te => {
-                let mut tokens = value.as_bytes().split(|byte| *byte == b',');
-                if tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers")) {
+                if words(value).any(|word| word.eq_ignore_ascii_case(b"trailers")) {
                     self.seen.add(kind);
                 }
                 false
@@ -156,38 +144,38 @@ impl<'h> Writer<'h> {
                 }
                 false
             }
-            Kind::ForwardedProto | Kind::ForwardedHost | Kind::Origin => with.trusted,
+            Kind::ForwardedProto | Kind::ForwardedHost | Kind::Forwarded => with.trusted,
         };
         if passes {
             self.seen.add(kind);
-            line(&mut self.out, name.as_str(), value.as_bytes());
+            line(&mut self.out, name, value);
         }
     }
 
     /// In one line, whatever number HTTP/2 had them in (RFC 9113, 8.2.3).
-    fn cookie(&mut self, headers: &HeaderMap) {
-        let values: Vec<_> = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
-        line(&mut self.out, "cookie", &values.join(&b"; "[..]));
+    fn cookie(&mut self, head: &Head) {
+        let values: Vec<_> = head.fields.all(Kind::Cookie).collect();
+        line(&mut self.out, b"cookie", &values.join(&b"; "[..]));
     }
 
     /// What we say ourselves.
-    fn ours(&mut self, host: &str, announced: Announced, permit: &Permit<'_>, with: &Outbound<'_>) {
+    fn ours(&mut self, announced: Announced, permit: &Permit<'_>, with: &Outbound<'_>) {
         let out = &mut self.out;
         out.extend_from_slice(b"x-forwarded-for: ");
         for hop in &self.hops {
-            out.extend_from_slice(hop.as_bytes());
+            out.extend_from_slice(hop);
             out.extend_from_slice(b", ");
         }
         out.extend_from_slice(with.peer.text.as_bytes());
         out.extend_from_slice(b"\r\n");
         if !self.seen.has(Kind::ForwardedProto) {
-            line(out, "x-forwarded-proto", with.scheme.as_bytes());
+            line(out, b"x-forwarded-proto", with.scheme.as_bytes());
         }
         if !self.seen.has(Kind::ForwardedHost) {
-            line(out, "x-forwarded-host", self.host.map_or(host.as_bytes(), HeaderValue::as_bytes));
+            line(out, b"x-forwarded-host", self.host);
         }
         if !self.seen.has(Kind::RequestId) {
-            line(out, "x-request-id", with.id.as_bytes());
+            line(out, b"x-request-id", with.id.as_bytes());
         }
         if let (Some(scopes), Some(caller)) = (with.identity, &permit.caller) {
             let scopes: Vec<_> = scopes.names(caller.scopes()).collect();
@@ -198,7 +186,7 @@ impl<'h> Writer<'h> {
             ] {
                 // A team that cannot be a header value is not told rather than told wrongly.
                 if HeaderValue::from_str(value).is_ok() {
-                    line(out, name, value.as_bytes());
+                    line(out, name.as_bytes(), value.as_bytes());
                 }
             }
         }
@@ -225,18 +213,19 @@ impl<'h> Writer<'h> {
 pub fn write_trailers(out: &mut Vec<u8>, trailers: &HeaderMap) {
     let mut nominated = Nominated::default();
     for value in trailers.get_all(CONNECTION) {
-        nominated.read(value);
+        nominated.read(value.as_bytes());
     }
     for (name, value) in trailers {
-        if Kind::of(name.as_str()) == Kind::Plain && !nominated.names().contains(name) {
-            line(out, name.as_str(), value.as_bytes());
+        let name = name.as_str().as_bytes();
+        if Kind::of(name) == Kind::Plain && !nominated.has(name) {
+            line(out, name, value.as_bytes());
         }
     }
     out.extend_from_slice(b"\r\n");
 }
 
-fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
+fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");

@@ -4,9 +4,7 @@ pub mod answer;
 pub mod body;
 pub mod client;
 pub mod fault;
-pub mod field;
 pub mod frames;
-pub mod framing;
 pub mod headers;
 pub mod resolve;
 pub mod tunnel;
@@ -18,23 +16,22 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
-use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
-use http::request::Parts;
+use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{HeaderMap, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use sha1::{Digest as _, Sha1};
 use tokio::net::TcpStream;
 
+use crate::accept::body::Incoming;
 use crate::decide::permit::{Ask, Permit};
+use crate::message::chunk::Chunk;
+use crate::message::field::Kind;
+use crate::message::head::Head;
 
-use answer::Head;
 use body::Body;
 use client::{Answered, Client, Target};
 use fault::Fault;
 use headers::{Outbound, X_REQUEST_ID};
 use upload::{Progress, Upload, announced};
-use wire::Chunk;
 
 /// An upstream's answer.
 #[derive(Debug)]
@@ -45,12 +42,10 @@ pub struct Answer {
     pub switched: Option<Switched>,
 }
 
-/// Both ends of a WebSocket connection that is about to begin.
+/// The upstream's end of a WebSocket connection that is about to begin.
 #[derive(Debug)]
 pub struct Switched {
-    /// Ready when the client has been sent the answer.
-    pub client: OnUpgrade,
-    /// Of the upstream.
+    /// Its socket.
     pub upstream: TcpStream,
     /// What it has said already.
     pub early: Bytes,
@@ -63,43 +58,40 @@ pub async fn forward(
     client: &Rc<Client>,
     target: Target<'_>,
     permit: &Permit<'_>,
-    head: &mut Parts,
+    head: &Head,
     body: Incoming,
     outbound: &Outbound<'_>,
     progress: &mut Option<Rc<Progress>>,
 ) -> Result<Answer, Fault> {
-    let host = head.uri.authority().map_or(&*target.upstream.host, |authority| authority.as_str());
+    let host = head.authority().unwrap_or(&target.upstream.host);
     let announced = announced(&body);
     let text = headers::write(head, host, announced, permit, outbound);
-    let upload = Upload::new(text, body, announced, outbound.peer, *target.timeouts);
+    let upload = Upload::new(text, body, announced, *target.timeouts);
     *progress = upload.progress().cloned();
     let Answered { head: answer, rest, lease } = client.send(target, &head.method, upload).await?;
     let status = answer.status;
     match permit.ask {
         Ask::Channel if status == StatusCode::SWITCHING_PROTOCOLS => {
-            let accept = head.headers.get(SEC_WEBSOCKET_KEY).map(accept_of);
-            let client = head.extensions.remove::<OnUpgrade>();
+            let accept = head.fields.first(Kind::WebSocketKey).map(accept_of);
             if accept.is_none() || answer.headers.get(SEC_WEBSOCKET_ACCEPT) != accept.as_ref() {
                 return Err(Fault::Upgrade);
             }
-            let (Some(client), Some((upstream, chunk))) = (client, lease.into_socket()) else {
-                return Err(Fault::Upgrade);
-            };
+            let Some((upstream, chunk)) = lease.into_socket() else { return Err(Fault::Upgrade) };
             let mut response = response(answer, outbound.id, Body::Empty);
             switch(response.headers_mut());
-            Ok(Answer { response, switched: Some(Switched { client, upstream, early: rest, chunk }) })
+            Ok(Answer { response, switched: Some(Switched { upstream, early: rest, chunk }) })
         }
         Ask::Request | Ask::Preflight if status == StatusCode::SWITCHING_PROTOCOLS => Err(Fault::Upgrade),
         ask @ (Ask::Request | Ask::Preflight | Ask::Channel) => {
             let lease = if ask == Ask::Channel { lease.for_one_request() } else { lease };
-            let (framing, answer) = (answer.framing, Head { framing: None, ..answer });
+            let (framing, answer) = (answer.framing, answer::Head { framing: None, ..answer });
             let body = Body::new(framing, rest, lease);
             Ok(Answer { response: response(answer, outbound.id, body), switched: None })
         }
     }
 }
 
-fn response(head: Head, id: &HeaderValue, body: Body) -> Response<Body> {
+fn response(head: answer::Head, id: &HeaderValue, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
@@ -112,8 +104,8 @@ fn response(head: Head, id: &HeaderValue, body: Body) -> Response<Body> {
 
 /// What a server answers to `Sec-WebSocket-Key` (RFC 6455, 4.2.2).
 #[must_use]
-pub fn accept_of(key: &HeaderValue) -> HeaderValue {
-    let mut hash = Sha1::new_with_prefix(key.as_bytes().trim_ascii());
+pub fn accept_of(key: &[u8]) -> HeaderValue {
+    let mut hash = Sha1::new_with_prefix(key);
     hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     HeaderValue::from_str(&BASE64.encode(&hash.finalize())).expect("base64 is visible ASCII")
 }

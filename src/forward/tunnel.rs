@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::frames::{self, Frames};
-use super::wire::Chunk;
+use crate::message::chunk::Chunk;
 
 /// After a close of ours, how long the two sides may take to finish a frame and say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! One connection to an upstream: its socket, who is being waited for on it, and for how long.
 //!
-//! A request only notes what it waits for; one sweep a worker looks at all notes every [`SWEEP`], so that no
+//! A request only notes what it waits for; one look a worker sees to all notes every [`TICK`](crate::accept::clock::TICK), so that no
 //! request pays for a timer, or for reading a clock, of its own.
 
 use std::cell::{Cell, RefCell};
@@ -11,22 +11,16 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use socket2::SockRef;
 use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
-use tokio_util::io::poll_read_buf;
 
 use super::fault::Fault;
+use crate::accept::clock::Clock;
 use crate::config::limits::Timeouts;
-
-/// How often deadlines are looked at, and so how late one may be noticed.
-pub const SWEEP: Duration = Duration::from_millis(50);
-/// What is read at once, at the most. A worker has one such chunk, and cuts what it reads from it.
-const CHUNK: usize = 64 * 1024;
-/// A chunk with less room than this is left to those who hold a piece of it.
-const ROOM: usize = 8 * 1024;
+use crate::message::chunk::Chunk;
 
 /// Who is being waited for, and so whose fault a silence is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +39,7 @@ pub struct Wire {
     /// Where it leads.
     pub address: SocketAddr,
     socket: RefCell<TcpStream>,
-    clock: Rc<Cell<Instant>>,
+    clock: Rc<Clock>,
     waiting: Cell<Option<(Waiting, Instant)>>,
     expired: Cell<Option<Waiting>>,
     answered: Cell<bool>,
@@ -57,17 +51,15 @@ pub struct Wire {
 #[derive(Debug)]
 pub struct Wires {
     all: RefCell<Vec<Weak<Wire>>>,
-    /// The moment of the last sweep.
-    clock: Rc<Cell<Instant>>,
-}
-
-impl Default for Wires {
-    fn default() -> Self {
-        Self { all: RefCell::default(), clock: Rc::new(Cell::new(Instant::now())) }
-    }
+    clock: Rc<Clock>,
 }
 
 impl Wires {
+    /// None yet.
+    pub fn new(clock: Rc<Clock>) -> Self {
+        Self { all: RefCell::default(), clock }
+    }
+
     /// A wire for a socket that has just been connected.
     pub fn open(&self, socket: TcpStream, address: SocketAddr) -> Rc<Wire> {
         let wire = Rc::new(Wire {
@@ -84,14 +76,13 @@ impl Wires {
         wire
     }
 
-    /// The moment of the last sweep: late by [`SWEEP`] at the most.
-    pub fn now(&self) -> Instant {
-        self.clock.get()
+    /// What time it is.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Ends the waits that are over, and forgets wires that have gone.
     pub fn sweep(&self, now: Instant) {
-        self.clock.set(now);
         self.all.borrow_mut().retain(|wire| wire.upgrade().is_some_and(|wire| wire.look(now)));
     }
 }
@@ -199,9 +190,8 @@ impl Wire {
         })
     }
 
-    /// The clock stands still between two sweeps: nobody is to be cut for that.
     fn wait_for(&self, whom: Waiting, limit: Duration) {
-        self.waiting.set(Some((whom, self.clock.get() + limit + SWEEP)));
+        self.waiting.set(Some((whom, self.clock.after(limit))));
     }
 
     /// False once there is nothing to look at any more.
@@ -215,31 +205,5 @@ impl Wire {
             }
         }
         over.is_none()
-    }
-}
-
-/// What a worker reads into. Pieces are cut from it without a copy, and a request that waits holds none.
-#[derive(Debug)]
-pub struct Chunk(RefCell<BytesMut>);
-
-impl Default for Chunk {
-    fn default() -> Self {
-        Self(RefCell::new(BytesMut::with_capacity(CHUNK)))
-    }
-}
-
-impl Chunk {
-    /// Reads what has come; nothing is the end.
-    pub fn poll_fill(
-        &self,
-        cx: &mut Context<'_>,
-        reader: Pin<&mut impl tokio::io::AsyncRead>,
-    ) -> Poll<io::Result<Bytes>> {
-        let mut chunk = self.0.borrow_mut();
-        if chunk.capacity() < ROOM {
-            // The same memory again where nobody holds a piece of it any more.
-            chunk.reserve(CHUNK);
-        }
-        poll_read_buf(reader, cx, &mut *chunk).map_ok(|count| chunk.split_to(count).freeze())
     }
 }

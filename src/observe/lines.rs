@@ -130,8 +130,10 @@ fn line(out: &mut Vec<u8>, second: &mut Second, record: &Record, place: &[u8]) {
     second.write(out, record.at);
     plain(out, b"\",\"id\":\"", record.id.as_bytes());
     plain(out, b"\",\"peer\":\"", record.peer.as_bytes());
-    plain(out, b"\",\"method\":\"", record.method.as_str().as_bytes());
-    plain(out, b"\",\"version\":\"", version(record.version).as_bytes());
+    if let Some((method, known)) = &record.asked {
+        plain(out, b"\",\"method\":\"", method.as_str().as_bytes());
+        plain(out, b"\",\"version\":\"", version(*known).as_bytes());
+    }
     out.extend_from_slice(place);
     if let Some(path) = record.path.as_str() {
         text(out, b"\",\"path\":\"", path);
@@ -235,10 +237,10 @@ mod tests {
 
     #[test]
     fn a_line_is_valid_json_whatever_is_in_it() {
-        let peer = HeaderValue::from_static("127.0.0.1");
+        let peer = "127.0.0.1".into();
         let id = HeaderValue::from_static("a/b");
-        let mut record = Record::open(peer, Method::GET, Version::HTTP_11, id);
-        record.path = Path::Masked("/a\"\\\u{7f}é".into());
+        let mut record = Record::open(peer, Some((Method::GET, Version::HTTP_11)), id);
+        record.path = Path::Shown("/a\"\\\u{7f}é".into());
         record.upstream = Some(Duration::from_micros(7));
         let mut out = Vec::new();
         line(&mut out, &mut Second::default(), &record, &place("sdk", "/a\"\\"));

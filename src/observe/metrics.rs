@@ -190,7 +190,7 @@ impl Metrics {
 
     /// Counts a request that has ended.
     pub fn count(&self, record: &Record, route: &RouteMeters) {
-        let method = record.method.as_str();
+        let method = record.asked.as_ref().map_or("", |(method, _)| method.as_str());
         let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
         let class = usize::from(record.status / 100).min(CLASSES.len() - 1);
         let ends = route

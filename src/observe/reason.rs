@@ -11,6 +11,20 @@ pub enum Reason {
     Passed,
     /// A preflight that is answered here.
     Preflight,
+    /// It cannot be read as HTTP, or in more than one way.
+    RequestInvalid,
+    /// Its target is longer than we take.
+    TargetTooLong,
+    /// Its head is larger than we take, or has more fields.
+    HeadTooLarge,
+    /// Its head did not come whole in time.
+    HeadTimeout,
+    /// It expects something else than 100-continue.
+    ExpectationUnknown,
+    /// Its body has a transfer coding that we do not know.
+    CodingUnknown,
+    /// A version of HTTP that we do not speak.
+    VersionUnknown,
     /// The target is no path of ours: CONNECT, `*`, or an authority that contradicts Host.
     TargetInvalid,
     /// No Host, two of them, or one that is none.
@@ -95,9 +109,16 @@ impl Reason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 42] = [
         Self::Passed,
         Self::Preflight,
+        Self::RequestInvalid,
+        Self::TargetTooLong,
+        Self::HeadTooLarge,
+        Self::HeadTimeout,
+        Self::ExpectationUnknown,
+        Self::CodingUnknown,
+        Self::VersionUnknown,
         Self::TargetInvalid,
         Self::HostInvalid,
         Self::PathAmbiguous,
@@ -152,6 +173,13 @@ impl Reason {
         let (code, status, message) = match self {
             Self::Passed => ("passed", 0, "The upstream answered."),
             Self::Preflight => ("preflight", 204, "A CORS preflight was answered here and not by the upstream."),
+            Self::RequestInvalid => ("request_invalid", 400, "This is not a request that can be read in one way only."),
+            Self::TargetTooLong => ("target_too_long", 414, "The request target is too long."),
+            Self::HeadTooLarge => ("head_too_large", 431, "The request's header fields are too large, or too many."),
+            Self::HeadTimeout => ("head_timeout", 408, "The request's head did not arrive in time."),
+            Self::ExpectationUnknown => ("expectation_unknown", 417, "Expect may say 100-continue only."),
+            Self::CodingUnknown => ("coding_unknown", 501, "Transfer-Encoding may say chunked only."),
+            Self::VersionUnknown => ("version_unknown", 505, "Send HTTP/1.1, HTTP/1.0 or HTTP/2."),
             Self::TargetInvalid => ("target_invalid", 400, "The request target must be a path, and its authority, if any, must equal Host."),
             Self::HostInvalid => ("host_invalid", 400, "Exactly one valid Host is required."),
             Self::PathAmbiguous => ("path_ambiguous", 400, "The path can be read in more than one way. Send it without dot segments, doubled slashes, and encoded slashes."),

@@ -1,9 +1,9 @@
 //! What one request will say of itself when it ends.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Version};
 
 use super::reason::Reason;
@@ -19,11 +19,9 @@ pub struct Record {
     /// Names the request in every log that it passes.
     pub id: HeaderValue,
     /// Who the socket says that the client is.
-    pub peer: HeaderValue,
-    /// As the client sent it.
-    pub method: Method,
-    /// As the client sent it.
-    pub version: Version,
+    pub peer: Rc<str>,
+    /// Method and version as the client sent them; `None` where what it sent could not be read.
+    pub asked: Option<(Method, Version)>,
     /// The path, as far as it may be shown.
     pub path: Path,
     /// The admitted or refused caller, where the key is known.
@@ -51,10 +49,8 @@ pub struct Record {
 pub enum Path {
     /// Nothing: it may hold a secret.
     Hidden,
-    /// The path as it came; what is told of this is its path alone.
-    Shown(PathAndQuery),
-    /// The path with everything hidden that is not in the configuration.
-    Masked(Box<str>),
+    /// This much of it.
+    Shown(Box<str>),
 }
 
 impl Path {
@@ -63,8 +59,7 @@ impl Path {
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::Hidden => None,
-            Self::Shown(path) => Some(path.path()),
-            Self::Masked(path) => Some(path),
+            Self::Shown(path) => Some(path),
         }
     }
 }
@@ -72,14 +67,13 @@ impl Path {
 impl Record {
     /// A request whose head has just been read.
     #[must_use]
-    pub fn open(peer: HeaderValue, method: Method, version: Version, id: HeaderValue) -> Self {
+    pub fn open(peer: Rc<str>, asked: Option<(Method, Version)>, id: HeaderValue) -> Self {
         Self {
             at: SystemTime::now(),
             began: Instant::now(),
             id,
             peer,
-            method,
-            version,
+            asked,
             path: Path::Hidden,
             caller: None,
             status: 0,

@@ -1,10 +1,10 @@
-//! Where the body of an upstream's answer ends (RFC 9112, 6.3).
+//! Where the body of a message ends (RFC 9112, 6).
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::answer;
-use super::fault::Invalid;
+use super::field::Kind;
+use super::invalid::Invalid;
 
 /// Trailers, and the extensions of one chunk, may have this many bytes: what a head may have, and more than anybody
 /// sends.
@@ -17,7 +17,7 @@ pub enum Framing {
     Length(u64),
     /// Pieces that say how long they are.
     Chunked(Chunks),
-    /// Until the upstream hangs up.
+    /// Until the sender hangs up; of answers only.
     Close,
 }
 
@@ -38,6 +38,8 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Chunks {
     place: Place,
+    /// Blanks may stand behind a size, as old servers pad it; a client has no such excuse.
+    padded: bool,
     /// Of the chunk: while its size is read, what that has come to; then what its data lacks.
     left: u64,
     /// Bytes of the line of a size, or of the trailers, so far.
@@ -48,6 +50,7 @@ pub struct Chunks {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Size,
+    Padding,
     /// Ignored: nobody may rely on it (RFC 9112, 7.1.1).
     Extension,
     SizeEnd,
@@ -94,13 +97,19 @@ impl Framing {
     }
 }
 
-impl Default for Chunks {
-    fn default() -> Self {
-        Self { place: Place::Size, left: 0, passed: 0, trailers: BytesMut::new() }
-    }
-}
-
 impl Chunks {
+    /// Of a client.
+    #[must_use]
+    pub fn strict() -> Self {
+        Self { place: Place::Size, padded: false, left: 0, passed: 0, trailers: BytesMut::new() }
+    }
+
+    /// Of an upstream.
+    #[must_use]
+    pub fn padded() -> Self {
+        Self { padded: true, ..Self::strict() }
+    }
+
     fn next(&mut self, read: &mut Bytes) -> Result<Step, Invalid> {
         loop {
             match self.place {
@@ -115,7 +124,12 @@ impl Chunks {
                     self.left -= count as u64;
                     return Ok(Step::Data(read.split_to(count)));
                 }
-                Place::Size | Place::Extension | Place::SizeEnd | Place::DataCr | Place::DataLf => {
+                Place::Size
+                | Place::Padding
+                | Place::Extension
+                | Place::SizeEnd
+                | Place::DataCr
+                | Place::DataLf => {
                     let Some(byte) = read.first().copied() else { return Ok(Step::More) };
                     read.advance(1);
                     self.place = self.after(byte)?;
@@ -139,9 +153,13 @@ impl Chunks {
                 Ok(Place::Size)
             }
             (Place::Size, _) if self.passed == 0 => Err(Invalid::Chunk),
-            (Place::Size | Place::Extension, b'\r') => Ok(Place::SizeEnd),
-            (Place::Size, b';' | b' ' | b'\t') => Ok(Place::Extension),
-            (Place::Extension, _) if byte != b'\n' && byte != 0 && self.passed < LIMIT => {
+            (Place::Size | Place::Padding | Place::Extension, b'\r') => Ok(Place::SizeEnd),
+            (Place::Size | Place::Padding, b';') => Ok(Place::Extension),
+            (Place::Size | Place::Padding, b' ' | b'\t') if self.padded && self.passed < LIMIT => {
+                self.passed += 1;
+                Ok(Place::Padding)
+            }
+            (Place::Extension, b'\t' | b' '..=b'~' | 0x80..) if self.passed < LIMIT => {
                 self.passed += 1;
                 Ok(Place::Extension)
             }
@@ -154,9 +172,12 @@ impl Chunks {
     fn trailers(&mut self, read: &mut Bytes) -> Result<Step, Invalid> {
         while let Some(end) = read.iter().position(|byte| *byte == b'\n') {
             self.gather(&read.split_to(end + 1))?;
+            if !self.trailers.ends_with(b"\r\n") {
+                return Err(Invalid::LineEnd);
+            }
             if *self.trailers == *b"\r\n" || self.trailers.ends_with(b"\n\r\n") {
                 self.place = Place::End;
-                return answer::trailers(&self.trailers)
+                return trailers(&self.trailers)
                     .map(|trailers| if trailers.is_empty() { Step::End } else { Step::Trailers(trailers) });
             }
         }
@@ -172,6 +193,26 @@ impl Chunks {
         self.trailers.extend_from_slice(bytes);
         Ok(())
     }
+}
+
+/// A body's trailers may have so many fields.
+const FIELDS: usize = 64;
+
+/// The fields after a body, without those that could not stand there (RFC 9110, 6.5.1).
+fn trailers(bytes: &[u8]) -> Result<HeaderMap, Invalid> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+    let httparse::Status::Complete((_, parsed)) = httparse::parse_headers(bytes, &mut fields)? else {
+        return Err(Invalid::Field);
+    };
+    let mut trailers = HeaderMap::with_capacity(parsed.len());
+    for field in parsed {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Invalid::Field)?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| Invalid::Field)?;
+        if Kind::of(name.as_str().as_bytes()) == Kind::Plain {
+            trailers.append(name, value);
+        }
+    }
+    Ok(trailers)
 }
 
 #[cfg(test)]
@@ -204,7 +245,7 @@ mod tests {
     fn a_body_is_the_same_however_its_bytes_are_cut() {
         let check = |bytes: &[u8], body: &[u8], names: &[&str], left: usize| {
             for cut in [1, 2, 3, 5, 7, 1000] {
-                let got = read(Framing::Chunked(Chunks::default()), bytes, cut).expect("a body");
+                let got = read(Framing::Chunked(Chunks::padded()), bytes, cut).expect("a body");
                 assert_eq!((&*got.0, got.1), (body, names.iter().map(ToString::to_string).collect()));
                 assert!(cut < 1000 || got.2 == left, "{}", String::from_utf8_lossy(bytes));
             }
@@ -236,7 +277,7 @@ mod tests {
         ];
         for bytes in cases {
             for cut in [1, 1000] {
-                let got = read(Framing::Chunked(Chunks::default()), bytes, cut);
+                let got = read(Framing::Chunked(Chunks::padded()), bytes, cut);
                 assert!(got.is_err(), "{:?}: {got:?}", String::from_utf8_lossy(bytes));
             }
         }

@@ -1,0 +1,206 @@
+//! Requests of a client over HTTP/1, one after the other.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Version};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::answer::{self, Sent, Terms};
+use super::body::Incoming;
+use super::link::Link;
+use super::{Bounds, Door, Malformed, Reply, Switch};
+use crate::message::field::Kind;
+use crate::message::head::Head;
+use crate::message::invalid::Invalid;
+
+/// How long a client may go on sending after our last answer.
+const LINGER: Duration = Duration::from_secs(2);
+/// The same while the process ends.
+const SHORT_LINGER: Duration = Duration::from_millis(200);
+/// What is read at a time of that.
+const SCRATCH: usize = 16 * 1024;
+
+/// What comes next on a connection.
+enum Next {
+    /// The head of a request.
+    Head(Head),
+    /// Something that is none.
+    Malformed(Malformed),
+    /// Nothing: we have waited for long enough.
+    End,
+    /// Nothing: the client has left.
+    Gone,
+}
+
+/// What becomes of a connection after a request.
+enum After {
+    /// The next.
+    Next,
+    /// It ends when the client has heard.
+    Last,
+    /// It has ended.
+    Gone,
+    /// It is somebody else's.
+    Switched(Switch),
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve<D: Door>(link: Rc<Link>, door: Rc<D>) {
+    loop {
+        let bounds = door.bounds();
+        let next = next(&link, &bounds).await;
+        // In a box: while nothing is asked of it, a connection costs its socket and little else.
+        match Box::pin(exchange(&link, &door, next, &bounds)).await {
+            After::Next => {}
+            After::Last => return linger(link).await,
+            After::Gone => return,
+            After::Switched(switch) => {
+                if let Some((socket, early)) = Link::into_socket(link) {
+                    switch(socket, early).await;
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// Waits for the head of a request.
+async fn next(link: &Link, bounds: &Bounds) -> Next {
+    let mut read = Vec::new();
+    let mut waiting = false;
+    poll_fn(|cx| {
+        loop {
+            let more = link.take_read();
+            if !more.is_empty() {
+                match head(link, &mut read, more, bounds) {
+                    Ok(Some(head)) => {
+                        link.peer.rest();
+                        return Poll::Ready(Next::Head(head));
+                    }
+                    Ok(None) if !waiting => {
+                        waiting = true;
+                        link.peer.wait(bounds.head_wait);
+                    }
+                    Ok(None) => {}
+                    Err(invalid) => return Poll::Ready(Next::Malformed(Malformed::Invalid(invalid))),
+                }
+            } else if read.is_empty() && !waiting {
+                waiting = true;
+                link.peer.wait(bounds.idle);
+            }
+            link.peer.watch(cx);
+            // What has come is read first: it was sent before the client could know.
+            match link.poll_read(cx) {
+                Poll::Ready(Ok(more)) if !more.is_empty() => {
+                    // The wait for a first byte is over, and that for the last of a head begins.
+                    waiting &= !read.is_empty();
+                    link.put_back(more);
+                }
+                Poll::Ready(Ok(_) | Err(_)) => return Poll::Ready(Next::Gone),
+                Poll::Pending if link.peer.is_late() && !read.is_empty() => {
+                    return Poll::Ready(Next::Malformed(Malformed::Late));
+                }
+                Poll::Pending if read.is_empty() && (link.peer.is_late() || link.peer.is_closing()) => {
+                    return Poll::Ready(Next::End);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+/// Takes a head off what has been read, when all of it is there. What is there of one is gathered in `read`, and looked
+/// at again when its end has come: a head that comes byte by byte is not read once a byte.
+fn head(link: &Link, read: &mut Vec<u8>, mut more: Bytes, bounds: &Bounds) -> Result<Option<Head>, Invalid> {
+    if read.is_empty() {
+        if let Some((head, length)) = Head::read(&more, &bounds.size)? {
+            link.put_back(more.split_off(length));
+            return Ok(Some(head));
+        }
+        read.extend_from_slice(&more);
+        return Ok(None);
+    }
+    let before = read.len();
+    read.extend_from_slice(&more);
+    let seen = read.get(before.saturating_sub(3)..).unwrap_or_default();
+    let ended =
+        memchr::memmem::find(seen, b"\n\r\n").is_some() || memchr::memmem::find(seen, b"\n\n").is_some();
+    if !ended && read.len() < bounds.size.head {
+        return Ok(None);
+    }
+    let Some((head, length)) = Head::read(read, &bounds.size)? else { return Ok(None) };
+    link.put_back(more.split_off(length.saturating_sub(before).min(more.len())));
+    Ok(Some(head))
+}
+
+/// One request and its answer.
+async fn exchange<D: Door>(link: &Rc<Link>, door: &Rc<D>, next: Next, bounds: &Bounds) -> After {
+    let head = match next {
+        Next::End => return After::Last,
+        Next::Gone => return After::Gone,
+        Next::Malformed(malformed) => return refuse(link, door, malformed, bounds).await,
+        Next::Head(head) => head,
+    };
+    let (body, asks) = match (head.framing(), head.expects()) {
+        (Ok(body), Ok(asks)) => (body, asks),
+        (Err(invalid), _) | (_, Err(invalid)) => {
+            return refuse(link, door, Malformed::Invalid(invalid), bounds).await;
+        }
+    };
+    let terms = Terms::new(&head.method, head.version, head.keeps_alive(), bounds.patience);
+    let upgrades = head.fields.has(Kind::Upgrade);
+    link.begin(body, asks);
+    let reply = {
+        let mut serving = pin!(Rc::clone(door).serve(Rc::clone(&link.peer), head, Incoming::over(link)));
+        poll_fn(|cx| match serving.as_mut().poll(cx) {
+            Poll::Ready(reply) => Poll::Ready(Some(reply)),
+            Poll::Pending => link.poll_gone(cx).map(|()| None),
+        })
+        .await
+    };
+    let Some(Reply { response, switch }) = reply else { return After::Gone };
+    match (answer::send(link, terms, response).await, switch) {
+        (Sent::Gone, _) => After::Gone,
+        (Sent::Free | Sent::Last, Some(switch)) => After::Switched(switch),
+        // Bytes behind a handshake that was refused were meant for a channel: they are no request.
+        (Sent::Free, None) if upgrades && link.has_read() => After::Last,
+        (Sent::Free, None) => {
+            link.peer.wait(LINGER);
+            if poll_fn(|cx| link.poll_whole(cx)).await.is_ok() { After::Next } else { After::Last }
+        }
+        (Sent::Last, None) => After::Last,
+    }
+}
+
+/// What cannot be read is answered, and nothing is read behind it.
+async fn refuse<D: Door>(link: &Link, door: &Rc<D>, malformed: Malformed, bounds: &Bounds) -> After {
+    let response = door.refuse(&link.peer, malformed);
+    let terms = Terms::new(&Method::GET, Version::HTTP_11, false, bounds.patience);
+    match answer::send(link, terms, response).await {
+        Sent::Free | Sent::Last => After::Last,
+        Sent::Gone => After::Gone,
+    }
+}
+
+/// Reads on for a moment after our last answer. A client that is still sending, since it was answered early, would
+/// lose that answer if the socket were closed under its bytes (RFC 9112, 9.6).
+async fn linger(link: Rc<Link>) {
+    let limit = if link.peer.is_closing() { SHORT_LINGER } else { LINGER };
+    let Some((socket, _)) = Link::into_socket(link) else { return };
+    // Who goes on for longer is not waited for.
+    let _ = timeout(limit, read_out(socket)).await;
+}
+
+async fn read_out(mut socket: TcpStream) {
+    let mut scratch = vec![0; SCRATCH];
+    let _ = socket.shutdown().await;
+    while let Ok(1..) = socket.read(&mut scratch).await {}
+}

@@ -1,0 +1,221 @@
+//! A client's HTTP/1 connection: its socket, what has been read from it, and the body that is on its way.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Frame;
+use socket2::SockRef;
+use tokio::io::AsyncWrite as _;
+use tokio::net::TcpStream;
+
+use super::body::Broken;
+use super::peer::Peer;
+use crate::message::chunk::Chunk;
+use crate::message::framing::{Framing, Step};
+
+/// Asks the client for its body (RFC 9110, 15.2.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// What is read of a body that nobody wants, so that the connection can stay: a refusal of a small request costs a client
+/// no connection.
+const UNWANTED: u64 = 64 * 1024;
+
+/// A client's HTTP/1 connection.
+pub(super) struct Link {
+    /// The other end.
+    pub(super) peer: Rc<Peer>,
+    socket: RefCell<TcpStream>,
+    chunk: Rc<Chunk>,
+    read: RefCell<Bytes>,
+    /// Of the request's body, what is still to come.
+    coming: RefCell<Option<Framing>>,
+    /// What is left to be said of [`CONTINUE`].
+    asking: Cell<&'static [u8]>,
+    /// Nobody reads the body any more.
+    left: Cell<bool>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("peer", &self.peer.ip).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// Of a socket, from which this has been read.
+    pub(super) fn new(socket: TcpStream, read: Bytes, peer: Rc<Peer>, chunk: Rc<Chunk>) -> Self {
+        Self {
+            peer,
+            socket: RefCell::new(socket),
+            chunk,
+            read: RefCell::new(read),
+            coming: RefCell::new(None),
+            asking: Cell::new(b""),
+            left: Cell::new(false),
+        }
+    }
+
+    /// What has been read, and not used.
+    pub(super) fn take_read(&self) -> Bytes {
+        self.read.take()
+    }
+
+    /// Something has been read that is not used yet.
+    pub(super) fn has_read(&self) -> bool {
+        !self.read.borrow().is_empty()
+    }
+
+    /// It is used later.
+    pub(super) fn put_back(&self, read: Bytes) {
+        self.read.replace(read);
+    }
+
+    /// Reads what has come; nothing is the end.
+    pub(super) fn poll_read(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        self.chunk.poll_fill(cx, Pin::new(&mut *self.socket.borrow_mut()))
+    }
+
+    /// Writes what it can of these parts; an error where the client takes nothing for too long.
+    pub(super) fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+        limit: Duration,
+    ) -> Poll<io::Result<usize>> {
+        let mut socket = self.socket.borrow_mut();
+        let written = match parts {
+            [only] => Pin::new(&mut *socket).poll_write(cx, only),
+            several => Pin::new(&mut *socket).poll_write_vectored(cx, several),
+        };
+        if written.is_pending() && self.peer.is_late() {
+            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+        }
+        if written.is_pending() {
+            self.peer.watch(cx);
+            self.peer.wait(limit);
+        }
+        written
+    }
+
+    /// A request begins, with this body.
+    pub(super) fn begin(&self, body: Option<Framing>, asks: bool) {
+        self.asking.set(if asks && body.is_some() { CONTINUE } else { b"" });
+        self.coming.replace(body);
+        self.left.set(false);
+    }
+
+    /// Bytes of the body that are still to come, where that is known; `None` where its end is not.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.coming.borrow().as_ref().map_or(Some(0), Framing::left)
+    }
+
+    /// All of the body has been read.
+    pub(super) fn is_whole(&self) -> bool {
+        self.coming.borrow().is_none()
+    }
+
+    /// Reads the next piece of the body, after asking for it where the client wants to be asked.
+    pub(super) fn poll_body(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let mut coming = self.coming.borrow_mut();
+        let frame = loop {
+            let Some(framing) = &mut *coming else { return Poll::Ready(None) };
+            let step = framing.next(&mut self.read.borrow_mut());
+            match step.map_err(Broken::Invalid)? {
+                Step::Data(data) => break Some(Frame::data(data)),
+                Step::Trailers(trailers) => break Some(Frame::trailers(trailers)),
+                Step::End => break None,
+                Step::More => {}
+            }
+            ready!(self.poll_ask(cx)).map_err(|_| Broken::Gone)?;
+            let read = ready!(self.poll_read(cx)).map_err(|_| Broken::Gone)?;
+            if read.is_empty() {
+                return Poll::Ready(Some(Err(Broken::Gone)));
+            }
+            self.read.replace(read);
+        };
+        if coming.as_ref().is_some_and(Framing::is_end) {
+            *coming = None;
+            // Whoever serves the connection may read from it again.
+            self.peer.wake();
+        }
+        Poll::Ready(frame.map(Ok))
+    }
+
+    /// The client has not been asked for its body, and may never send it.
+    pub(super) fn is_unasked(&self) -> bool {
+        self.asking.get().len() == CONTINUE.len()
+    }
+
+    /// An answer begins: the client is not asked any more; where that was begun, it is finished.
+    pub(super) fn stop_asking(&self, out: &mut Vec<u8>) {
+        if !self.is_unasked() {
+            out.extend_from_slice(self.asking.take());
+        }
+    }
+
+    fn poll_ask(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let asking @ [_, ..] = self.asking.get() {
+            let written = ready!(Pin::new(&mut *self.socket.borrow_mut()).poll_write(cx, asking))?;
+            self.asking.set(asking.get(written..).unwrap_or_default());
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nobody reads the body any more.
+    pub(super) fn leave(&self) {
+        self.left.set(true);
+        self.peer.wake();
+    }
+
+    /// Whether the connection can be used again after this request: its body has an end that is near, or somebody reads it.
+    pub(super) fn can_go_on(&self) -> bool {
+        let near = !self.is_unasked() && self.length().is_some_and(|length| length <= UNWANTED);
+        self.is_whole() || near || !self.left.get()
+    }
+
+    /// Ready when the body is whole: whoever reads it has read it, or what nobody wants has been thrown away.
+    pub(super) fn poll_whole(&self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.peer.watch(cx);
+        while self.left.get() && !self.is_whole() {
+            if self.peer.is_late() || !self.can_go_on() {
+                return Poll::Ready(Err(Broken::Gone));
+            }
+            if let Some(Err(broken)) = ready!(self.poll_body(cx)) {
+                return Poll::Ready(Err(broken));
+            }
+        }
+        if self.is_whole() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Ready when the client has left. It is not asked where the body is on its way, which says so itself, nor where a
+    /// next request has come.
+    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.peer.watch(cx);
+        if !self.is_whole() || self.has_read() {
+            return Poll::Pending;
+        }
+        match ready!(self.poll_read(cx)) {
+            Ok(read) if !read.is_empty() => {
+                self.read.replace(read);
+                Poll::Pending
+            }
+            Ok(_) | Err(_) => Poll::Ready(()),
+        }
+    }
+
+    /// The connection is to end without a goodbye: what has been sent must not look whole.
+    pub(super) fn reset(&self) {
+        // A socket that cannot be told so has ended already.
+        let _ = SockRef::from(&*self.socket.borrow()).set_linger(Some(Duration::ZERO));
+    }
+
+    /// The socket, and what has been read from it; `None` where somebody still reads.
+    pub(super) fn into_socket(this: Rc<Self>) -> Option<(TcpStream, Bytes)> {
+        Rc::into_inner(this).map(|link| (link.socket.into_inner(), link.read.into_inner()))
+    }
+}

@@ -1,0 +1,41 @@
+//! What a worker reads into.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncRead;
+use tokio_util::io::poll_read_buf;
+
+/// What is read at once, at the most. A worker has one such chunk, and cuts what it reads from it.
+const CHUNK: usize = 64 * 1024;
+/// A chunk with less room than this is left to those who hold a piece of it.
+const ROOM: usize = 8 * 1024;
+
+/// What a worker reads into. Pieces are cut from it without a copy, and who waits holds none.
+#[derive(Debug)]
+pub struct Chunk(RefCell<BytesMut>);
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self(RefCell::new(BytesMut::with_capacity(CHUNK)))
+    }
+}
+
+impl Chunk {
+    /// Reads what has come; nothing is the end.
+    pub fn poll_fill(
+        &self,
+        cx: &mut Context<'_>,
+        reader: Pin<&mut impl AsyncRead>,
+    ) -> Poll<io::Result<Bytes>> {
+        let mut chunk = self.0.borrow_mut();
+        if chunk.capacity() < ROOM {
+            // The same memory again where nobody holds a piece of it any more.
+            chunk.reserve(CHUNK);
+        }
+        poll_read_buf(reader, cx, &mut *chunk).map_ok(|count| chunk.split_to(count).freeze())
+    }
+}

@@ -1,0 +1,191 @@
+//! What a header field is to us, by its name.
+
+/// What a field is to us; most are plain. Every spelling counts that a backend may fold together with ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Passed on as it came.
+    Plain,
+    /// `Host`.
+    Host,
+    /// `Content-Length`.
+    Length,
+    /// `Transfer-Encoding`.
+    Coding,
+    /// `Connection`.
+    Connection,
+    /// `Upgrade`.
+    Upgrade,
+    /// `Expect`.
+    Expect,
+    /// `TE`.
+    Te,
+    /// `Trailer`.
+    Trailer,
+    /// Another that belongs to one connection (RFC 9110, 7.6.1).
+    Hop,
+    /// `Authorization`.
+    Authorization,
+    /// `X-API-Key`.
+    ApiKey,
+    /// `Cookie`.
+    Cookie,
+    /// `Origin`: the page that asks, where a browser says so.
+    Page,
+    /// `Access-Control-Request-Method`.
+    AskedMethod,
+    /// `Sec-WebSocket-Key`.
+    WebSocketKey,
+    /// `X-Request-Id`.
+    RequestId,
+    /// `Scopegate-Reason`.
+    Reason,
+    /// `X-Forwarded-For`.
+    ForwardedFor,
+    /// `X-Forwarded-Proto`.
+    ForwardedProto,
+    /// `X-Forwarded-Host`.
+    ForwardedHost,
+    /// Another field that says where a request came from.
+    Forwarded,
+    /// What only we may say, or a spelling of it; or a spelling of a field that a key is read from.
+    Forged,
+    /// Would have the upstream read another method or target than the one that was decided.
+    Override,
+}
+
+impl Kind {
+    /// Of a name in lower case.
+    #[must_use]
+    pub fn of(name: &[u8]) -> Self {
+        match name {
+            b"host" => Self::Host,
+            b"cookie" => Self::Cookie,
+            b"origin" => Self::Page,
+            b"authorization" => Self::Authorization,
+            b"connection" => Self::Connection,
+            b"upgrade" => Self::Upgrade,
+            b"expect" => Self::Expect,
+            b"content-length" => Self::Length,
+            b"transfer-encoding" => Self::Coding,
+            b"te" => Self::Te,
+            b"trailer" => Self::Trailer,
+            b"forwarded" => Self::Forwarded,
+            b"sec-websocket-key" => Self::WebSocketKey,
+            b"access-control-request-method" => Self::AskedMethod,
+            b"scopegate-reason" => Self::Reason,
+            b"keep-alive"
+            | b"proxy-connection"
+            | b"proxy-authenticate"
+            | b"proxy-authorization"
+            | b"http2-settings" => Self::Hop,
+            [b'x', b'-' | b'_' | b'.', ..] => Self::of_extension(name),
+            _ => Self::Plain,
+        }
+    }
+
+    /// Of an answer: it belongs to the upstream's connection, or is ours to say.
+    #[must_use]
+    pub fn ends_here(self) -> bool {
+        matches!(
+            self,
+            Self::Connection
+                | Self::Hop
+                | Self::Upgrade
+                | Self::Expect
+                | Self::Te
+                | Self::RequestId
+                | Self::Reason
+        )
+    }
+
+    fn of_extension(name: &[u8]) -> Self {
+        match name {
+            b"x-api-key" => Self::ApiKey,
+            b"x-request-id" => Self::RequestId,
+            b"x-forwarded-for" => Self::ForwardedFor,
+            b"x-forwarded-proto" => Self::ForwardedProto,
+            b"x-forwarded-host" => Self::ForwardedHost,
+            _ if folds_to(name, b"x-scopegate-") || is_spelling_of(name, b"x-api-key") => Self::Forged,
+            _ if folds_to(name, b"x-forwarded-") || is_spelling_of(name, b"x-real-ip") => {
+                if name.iter().any(|byte| *byte == b'_' || *byte == b'.') {
+                    Self::Forged
+                } else {
+                    Self::Forwarded
+                }
+            }
+            _ if OVERRIDES.iter().any(|known| is_spelling_of(name, known)) => Self::Override,
+            _ => Self::Plain,
+        }
+    }
+}
+
+const OVERRIDES: [&[u8]; 5] =
+    [b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-original-url", b"x-rewrite-url"];
+
+fn is_spelling_of(name: &[u8], known: &[u8]) -> bool {
+    name.len() == known.len() && folds_to(name, known)
+}
+
+/// Whether a name begins so once `_` and `.` are read as `-`; names are in lower case already.
+fn folds_to(name: &[u8], start: &[u8]) -> bool {
+    let folded = |byte: u8| if byte == b'_' || byte == b'.' { b'-' } else { byte };
+    name.len() >= start.len() && name.iter().zip(start).all(|(byte, wanted)| folded(*byte) == *wanted)
+}
+
+/// The words of a list (RFC 9110, 5.6.1).
+pub fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// What a message lists in `Connection`: fields for one connection only.
+#[derive(Debug, Default)]
+pub struct Nominated<'m>(Vec<&'m [u8]>);
+
+/// What every message needs is not for one connection only, whatever a peer says.
+const NEEDED: [&[u8]; 5] = [b"close", b"keep-alive", b"host", b"content-length", b"trailer"];
+
+impl<'m> Nominated<'m> {
+    /// Takes a value of `Connection`.
+    pub fn read(&mut self, value: &'m [u8]) {
+        let names =
+            words(value).filter(|word| !NEEDED.iter().any(|needed| word.eq_ignore_ascii_case(needed)));
+        self.0.extend(names);
+    }
+
+    /// Whether it lists this name.
+    #[must_use]
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|listed| listed.eq_ignore_ascii_case(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_what_only_we_may_say_is_known() {
+        let check = |kind: Kind, names: &[&str]| {
+            for name in names {
+                assert_eq!(Kind::of(name.as_bytes()), kind, "{name}");
+            }
+        };
+        check(
+            Kind::Forged,
+            &["x-scopegate-team", "x_scopegate_team", "x.scopegate-key.id", "x-scopegate-anything"],
+        );
+        check(Kind::Forged, &["x_forwarded_for", "x-forwarded_proto", "x_real_ip", "x.real-ip"]);
+        check(Kind::Forwarded, &["x-forwarded-port", "x-forwarded-anything", "x-real-ip", "forwarded"]);
+        check(Kind::ForwardedFor, &["x-forwarded-for"]);
+        check(
+            Kind::Override,
+            &["x-http-method-override", "x_http_method", "x.original_url", "x-rewrite-url"],
+        );
+        check(
+            Kind::Plain,
+            &["x-scope", "x-real-ipx", "x-original-urls", "xscopegate-team", "accept", "x-", "x"],
+        );
+        check(Kind::Hop, &["keep-alive", "proxy-connection", "proxy-authorization"]);
+        check(Kind::Forged, &["x_api_key", "x-api_key", "x.api.key"]);
+    }
+}

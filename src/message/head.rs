@@ -1,0 +1,230 @@
+//! The head of a request: one reading, or none (RFC 9112, 2 to 6).
+
+use std::fmt;
+use std::mem::MaybeUninit;
+
+use http::request::Parts;
+use http::{Method, Version};
+
+use super::field::Kind;
+use super::fields::{Fields, Span};
+use super::framing::{Chunks, Framing};
+use super::invalid::Invalid;
+
+/// The most fields that a limit may allow.
+pub const MOST_FIELDS: usize = 256;
+
+/// How large a head may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// All of it, in bytes.
+    pub head: usize,
+    /// Its fields, in number; at most [`MOST_FIELDS`].
+    pub fields: usize,
+    /// Its target, in bytes.
+    pub target: usize,
+}
+
+/// The head of a request. It holds a key: it is not shown.
+pub struct Head {
+    /// As it came.
+    pub method: Method,
+    /// Of the client's connection.
+    pub version: Version,
+    /// Its fields.
+    pub fields: Fields,
+    /// What names a server in the target, if anything does.
+    authority: Option<Span>,
+    /// Path and query.
+    path: Span,
+    query: Option<Span>,
+}
+
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head").field("method", &self.method).finish_non_exhaustive()
+    }
+}
+
+impl Head {
+    /// Reads a head at the beginning of these bytes, when all of it is there; and says how long it is.
+    pub fn read(bytes: &[u8], limits: &Limits) -> Result<Option<(Self, usize)>, Invalid> {
+        let mut room = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+        let mut parsed = httparse::Request::new(&mut []);
+        let room = room.get_mut(..limits.fields.min(MOST_FIELDS)).unwrap_or_default();
+        let length =
+            match parsed.parse_with_uninit_headers(bytes, room).map_err(|error| said(error, bytes))? {
+                httparse::Status::Complete(length) if length <= limits.head => length,
+                httparse::Status::Partial if bytes.len() < limits.head => return Ok(None),
+                httparse::Status::Complete(_) | httparse::Status::Partial => {
+                    return Err(too_large(bytes, limits));
+                }
+            };
+        let text = bytes.get(..length).unwrap_or_default();
+        ends_in_pairs(text)?;
+        let method =
+            Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| Invalid::Target)?;
+        let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+        let target = Target::read(parsed.path.unwrap_or_default(), &method)?;
+        if parsed.path.unwrap_or_default().len() > limits.target {
+            return Err(Invalid::TargetTooLong);
+        }
+        let mut head = Self {
+            method,
+            version,
+            fields: Fields::with(text.to_vec(), parsed.headers.len()),
+            authority: target.authority.map(|part| Span::of(part.as_bytes(), text)),
+            path: Span::of(target.path.as_bytes(), text),
+            query: target.query.map(|part| Span::of(part.as_bytes(), text)),
+        };
+        for field in &*parsed.headers {
+            head.fields.place(Span::of(field.name.as_bytes(), text), Span::of(field.value, text));
+        }
+        Ok(Some((head, length)))
+    }
+
+    /// Of a request that another library has read.
+    #[must_use]
+    pub fn of(parts: &Parts) -> Self {
+        let mut fields = Fields::with(Vec::with_capacity(512), parts.headers.len());
+        let uri = &parts.uri;
+        let authority = uri.authority().map(|part| fields.write(part.as_str().as_bytes()));
+        let path = fields.write(uri.path().as_bytes());
+        let query = uri.query().map(|part| fields.write(part.as_bytes()));
+        for (name, value) in &parts.headers {
+            fields.push(name.as_str().as_bytes(), value.as_bytes());
+        }
+        Self { method: parts.method.clone(), version: parts.version, fields, authority, path, query }
+    }
+
+    /// The path as it came. It is `/` where the target is an address without one (RFC 9110, 4.2.3).
+    #[must_use]
+    pub fn path(&self) -> &str {
+        match self.text(self.path) {
+            "" => "/",
+            path => path,
+        }
+    }
+
+    /// The query, without its question mark.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.query.map(|query| self.text(query))
+    }
+
+    /// What names a server in the target, if anything does.
+    #[must_use]
+    pub fn authority(&self) -> Option<&str> {
+        self.authority.map(|authority| self.text(authority))
+    }
+
+    /// Where its body ends; `None` where there is none (RFC 9112, 6.3).
+    pub fn framing(&self) -> Result<Option<Framing>, Invalid> {
+        let mut codings = self.fields.all(Kind::Coding);
+        let mut lengths = self.fields.all(Kind::Length);
+        match (codings.next(), codings.next(), lengths.next(), lengths.next()) {
+            (None, _, None, _) => Ok(None),
+            (None, _, Some(length), None) => {
+                let length = digits(length).ok_or(Invalid::Length)?;
+                Ok((length > 0).then_some(Framing::Length(length)))
+            }
+            (Some(coding), None, None, _) if coding.eq_ignore_ascii_case(b"chunked") => {
+                // Chunks came with HTTP/1.1 (RFC 9112, 6.1).
+                if self.version == Version::HTTP_11 {
+                    Ok(Some(Framing::Chunked(Chunks::strict())))
+                } else {
+                    Err(Invalid::Length)
+                }
+            }
+            (Some(_), _, None, _) => Err(Invalid::Coding),
+            (_, _, Some(_), _) => Err(Invalid::Length),
+        }
+    }
+
+    /// Whether the client wants to be asked for its body (RFC 9110, 10.1.1).
+    pub fn expects(&self) -> Result<bool, Invalid> {
+        let mut expectations = self.fields.all(Kind::Expect);
+        match (expectations.next(), expectations.next()) {
+            (None, _) => Ok(false),
+            (Some(value), None) if value.eq_ignore_ascii_case(b"100-continue") => {
+                // A client of HTTP/1.0 cannot mean it.
+                Ok(self.version == Version::HTTP_11)
+            }
+            (Some(_), _) => Err(Invalid::Expectation),
+        }
+    }
+
+    /// Whether the client takes an answer after which the connection stays (RFC 9112, 9.3).
+    #[must_use]
+    pub fn keeps_alive(&self) -> bool {
+        let says = |word| self.fields.lists(Kind::Connection, word);
+        if self.version == Version::HTTP_10 { says("keep-alive") && !says("close") } else { !says("close") }
+    }
+
+    /// The bytes of a target are read as text once, when it is taken.
+    fn text(&self, span: Span) -> &str {
+        std::str::from_utf8(self.fields.part(span)).unwrap_or_default()
+    }
+}
+
+/// The parts of a target (RFC 9112, 3.2).
+struct Target<'a> {
+    authority: Option<&'a str>,
+    path: &'a str,
+    query: Option<&'a str>,
+}
+
+impl<'a> Target<'a> {
+    fn read(target: &'a str, method: &Method) -> Result<Self, Invalid> {
+        // A fragment is never sent (RFC 9110, 4.2.5): who cuts it off reads another target.
+        if *method == Method::CONNECT || target.contains('#') {
+            return Err(Invalid::Target);
+        }
+        let (authority, rest) = if target.starts_with('/') {
+            (None, target)
+        } else {
+            let (scheme, rest) = target.split_once("://").ok_or(Invalid::Target)?;
+            if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+                return Err(Invalid::Target);
+            }
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            let (authority, rest) = rest.split_at(end);
+            (Some(authority), rest)
+        };
+        let (path, query) = match rest.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (rest, None),
+        };
+        Ok(Self { authority, path, query })
+    }
+}
+
+/// A number of bytes: digits, and nothing else (RFC 9110, 8.6).
+#[must_use]
+pub fn digits(value: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(value).ok().filter(|_| value.iter().all(u8::is_ascii_digit))?;
+    digits.parse().ok()
+}
+
+/// Every line ends with CR LF. The parser takes LF alone too, where others would read one line.
+pub(super) fn ends_in_pairs(text: &[u8]) -> Result<(), Invalid> {
+    let alone = |end: usize| end == 0 || text.get(end - 1) != Some(&b'\r');
+    if memchr::memchr_iter(b'\n', text).any(alone) { Err(Invalid::LineEnd) } else { Ok(()) }
+}
+
+fn too_large(bytes: &[u8], limits: &Limits) -> Invalid {
+    let line = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
+    if line > limits.target { Invalid::TargetTooLong } else { Invalid::TooLarge }
+}
+
+/// What the parser says, in our words where they say more.
+fn said(error: httparse::Error, bytes: &[u8]) -> Invalid {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if error == httparse::Error::TooManyHeaders {
+        Invalid::TooLarge
+    } else if error == httparse::Error::Version && line.windows(6).any(|part| part == b" HTTP/") {
+        Invalid::Version
+    } else {
+        Invalid::Syntax(error)
+    }
+}

@@ -1,0 +1,9 @@
+//! HTTP/1 messages as bytes: what is read is looked at once, and kept as it came (RFC 9112).
+
+pub mod chunk;
+pub mod field;
+pub mod fields;
+pub mod framing;
+pub mod head;
+pub mod invalid;
+pub mod pieces;
