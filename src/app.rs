@@ -158,24 +158,31 @@ fn worker(
     _alive: &Alive,
 ) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, async {
-        let lines = Lines::new(out, shared.metrics.lines_dropped.clone());
-        let mut drain = shared.drain.clone();
-        let connections = shared.metrics.connections.clone();
-        let gateway = Rc::new(Gateway::new(shared, lines));
-        let ticking = Rc::clone(&gateway);
-        spawn_local(async move { ticking.tick().await });
-        for socket in sockets {
-            let socket = tokio::net::TcpListener::from_std(socket)?;
-            spawn_local(accept::run(socket, Rc::clone(&gateway), drain.clone(), connections.clone()));
-        }
-        let deadline = drain.deadline().await;
-        if timeout_at(deadline, gateway.open().none()).await.is_err() {
-            tracing::warn!("the grace period is over; what is still open is cut");
-            gateway.cut();
-        }
-        Ok(())
-    })
+    // A task like the others, so that it is not polled each time that one of them is.
+    LocalSet::new().block_on(&runtime, async { spawn_local(work(sockets, shared, out)).await? })
+}
+
+async fn work(
+    sockets: Vec<TcpListener>,
+    shared: Shared,
+    out: Option<SyncSender<Vec<u8>>>,
+) -> anyhow::Result<()> {
+    let lines = Lines::new(out, shared.metrics.lines_dropped.clone());
+    let mut drain = shared.drain.clone();
+    let connections = shared.metrics.connections.clone();
+    let gateway = Rc::new(Gateway::new(shared, lines));
+    let ticking = Rc::clone(&gateway);
+    spawn_local(async move { ticking.tick().await });
+    for socket in sockets {
+        let socket = tokio::net::TcpListener::from_std(socket)?;
+        spawn_local(accept::run(socket, Rc::clone(&gateway), drain.clone(), connections.clone()));
+    }
+    let deadline = drain.deadline().await;
+    if timeout_at(deadline, gateway.open().none()).await.is_err() {
+        tracing::warn!("the grace period is over; what is still open is cut");
+        gateway.cut();
+    }
+    Ok(())
 }
 
 /// First look away, then close the door, then wait for who is inside: they know until when.

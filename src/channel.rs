@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{HeaderValue, SEC_WEBSOCKET_ACCEPT};
-use http::{Response, StatusCode};
+use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -25,9 +24,12 @@ use crate::forward::frames::Frames;
 use crate::forward::headers::{SCOPEGATE_REASON, X_REQUEST_ID};
 use crate::forward::tunnel::{self, End, Side, Stop};
 use crate::forward::{self, Switched};
+use crate::message::answer::Answer;
 use crate::message::field::Kind;
+use crate::message::fields::Fields;
 use crate::message::head::Head;
 use crate::observe::reason::Reason;
+use crate::observe::record::Id;
 use crate::snapshot::Current;
 
 /// A channel that is closed because we leave: the SDK comes back, to another replica.
@@ -148,7 +150,7 @@ impl Drop for Room {
 /// What it takes to complete a handshake that is refused.
 #[derive(Debug)]
 pub struct Handshake {
-    accept: HeaderValue,
+    accept: String,
     session: String,
 }
 
@@ -165,20 +167,14 @@ impl Handshake {
 
     /// What it will be told.
     #[must_use]
-    pub fn goodbye(&self, reason: Reason, code: u16, words: &str, id: &HeaderValue) -> Stop {
-        let message = error_message(reason, words, &self.session, id.to_str().unwrap_or_default());
+    pub fn goodbye(&self, reason: Reason, code: u16, words: &str, id: &Id) -> Stop {
+        let message = error_message(reason, words, &self.session, id.as_str());
         Stop { code, message: Some(message) }
     }
 
     /// Completes the handshake, so that a page can be told what an HTTP status would hide from it.
     #[must_use]
-    pub fn refuse(
-        self,
-        stop: Stop,
-        reason: Reason,
-        room: Room,
-        id: &HeaderValue,
-    ) -> (Response<Body>, Switch) {
+    pub fn refuse(self, stop: Stop, reason: Reason, room: Room, id: &Id) -> (Answer<Body>, Switch) {
         let Self { accept, .. } = self;
         let heard: Switch = Box::new(move |client, early| {
             Box::pin(async move {
@@ -187,14 +183,12 @@ impl Handshake {
                 drop(room);
             })
         });
-        let mut response = Response::new(Body::Empty);
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        forward::switch(headers);
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-        headers.insert(X_REQUEST_ID, id.clone());
-        headers.insert(SCOPEGATE_REASON, HeaderValue::from_static(reason.code()));
-        (response, heard)
+        let mut fields = Fields::default();
+        forward::switch(&mut fields);
+        fields.push(b"sec-websocket-accept", accept.as_bytes());
+        fields.push(X_REQUEST_ID, id.as_bytes());
+        fields.push(SCOPEGATE_REASON, reason.code().as_bytes());
+        (Answer::new(StatusCode::SWITCHING_PROTOCOLS, fields, Body::Empty), heard)
     }
 }
 

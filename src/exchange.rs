@@ -7,9 +7,7 @@ use std::sync::Once;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response};
 use http_body::{Body as _, Frame, SizeHint};
-use uuid::Builder;
 
 use crate::accept::peer::Peer;
 use crate::config::route::ErrorForm;
@@ -20,16 +18,14 @@ use crate::decide::{Route, Surface};
 use crate::forward::body::Body;
 use crate::forward::fault::Fault;
 use crate::forward::upload::Progress;
+use crate::message::answer::Answer;
 use crate::message::field::Kind;
 use crate::message::head::Head;
 use crate::observe::lines::Lines;
 use crate::observe::metrics::Metrics;
 use crate::observe::reason::Reason;
-use crate::observe::record::{Path, Record};
+use crate::observe::record::{Id, Path, Record};
 use crate::snapshot::{Held, Snapshot};
-
-/// A request id of a trusted hop is taken up to this length: a UUID has 36, a trace id 32.
-const ID_LENGTH: usize = 128;
 
 /// What a request will have to say. Whatever becomes of the request, it is said when this is dropped.
 #[derive(Debug)]
@@ -81,13 +77,14 @@ impl Exchange {
     }
 
     /// Notes what was decided, and on which route.
-    pub fn decided(&mut self, route: Option<&Route>, decision: &Result<Permit<'_>, Denial>, path: &str) {
+    pub fn decided(&mut self, route: Option<&Route>, decision: &Result<Permit<'_>, Denial>, head: &Head) {
+        let path = head.path();
         self.record.decided = self.record.began.elapsed();
         self.route = route.map(|route| route.id);
         self.record.path = match (self.route(), decision) {
             (Some(route), _) if self.snapshot.policy.is_private(route, path) => Path::Hidden,
-            (Some(_), _) => Path::Shown(path.into()),
-            (None, Err(Denial::RouteUnknown { .. })) => Path::Shown(self.snapshot.policy.masked(path)),
+            (Some(_), _) => Path::Shown { target: Rc::clone(&head.target), length: path.len() },
+            (None, Err(Denial::RouteUnknown { .. })) => Path::Masked(self.snapshot.policy.masked(path)),
             // What has two readings may be a callback with a secret in one of them.
             (None, _) => Path::Hidden,
         };
@@ -107,19 +104,19 @@ impl Exchange {
 
     /// The answer is on its way to the client.
     #[must_use]
-    pub fn answered(mut self: Box<Self>, response: Response<Body>) -> Response<Told> {
-        self.record.status = response.status().as_u16();
-        if response.body().is_end_stream() {
+    pub fn answered(mut self: Box<Self>, answer: Answer<Body>) -> Answer<Told> {
+        self.record.status = answer.status.as_u16();
+        if answer.body.is_end_stream() {
             self.record.ended();
         }
-        response.map(|body| Told { body, exchange: Some(self) })
+        answer.map(|body| Told { body, exchange: Some(self) })
     }
 
     /// The refusal is on its way to the client; that one may not wait for it changes nothing.
     #[must_use]
-    pub fn refused(mut self: Box<Self>, response: Response<Body>) -> Response<Told> {
-        self.record.status = response.status().as_u16();
-        response.map(|body| Told { body, exchange: Some(self) })
+    pub fn refused(mut self: Box<Self>, answer: Answer<Body>) -> Answer<Told> {
+        self.record.status = answer.status.as_u16();
+        answer.map(|body| Told { body, exchange: Some(self) })
     }
 
     /// How the route's surface treats channels, if it has any.
@@ -223,19 +220,10 @@ impl http_body::Body for Told {
     }
 }
 
-/// The id of a trusted hop, if it is one word that can stand in a log, or a new UUID.
-fn request_id(head: Option<&Head>, trusted: bool) -> HeaderValue {
+/// The id of a trusted hop, or a new one.
+fn request_id(head: Option<&Head>, trusted: bool) -> Id {
     let named = head.filter(|_| trusted).and_then(|head| head.fields.first(Kind::RequestId));
-    let known = named.filter(|id| {
-        let word = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte);
-        (1..=ID_LENGTH).contains(&id.len()) && id.iter().all(word)
-    });
-    known.and_then(|id| HeaderValue::from_bytes(id).ok()).unwrap_or_else(|| {
-        // Nothing is guarded by it: it must be rare, not secret.
-        let id = Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
-        let mut text = [0; 36];
-        HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).expect("a UUID is visible ASCII")
-    })
+    named.and_then(Id::of).unwrap_or_else(Id::random)
 }
 
 /// Once: an upstream that takes HTTPS only may refuse everything, and nobody would see why.

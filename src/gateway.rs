@@ -5,8 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::HeaderValue;
-use http::{Method, Response};
+use http::Method;
 
 use crate::accept::body::Incoming;
 use crate::accept::clock::{Clock, TICK};
@@ -25,7 +24,8 @@ use crate::exchange::{Exchange, Told};
 use crate::forward::body::Body;
 use crate::forward::client::{Client, Target};
 use crate::forward::headers::Outbound;
-use crate::forward::{Answer, forward};
+use crate::forward::{Forwarded, forward};
+use crate::message::answer::Answer;
 use crate::message::chunk::Chunk;
 use crate::message::field::Kind;
 use crate::message::head::{Head, Limits};
@@ -66,28 +66,28 @@ impl Door for Gateway {
         let (metrics, lines) = (&self.shared.metrics, &self.lines);
         let mut exchange = Exchange::open(metrics, lines, &snapshot, Some(&head), &peer, trusted);
         match self.answer(&snapshot, &from, &head, body, &mut exchange).await {
-            Ok(Answer { response, switched: None }) => exchange.answered(response).into(),
-            Ok(Answer { response, switched: Some(switched) }) => {
+            Ok(Forwarded { answer, switched: None }) => exchange.answered(answer).into(),
+            Ok(Forwarded { answer, switched: Some(switched) }) => {
                 let (current, drain) = (Arc::clone(&self.shared.current), self.shared.drain.clone());
-                exchange.record.status = response.status().as_u16();
+                exchange.record.status = answer.status.as_u16();
                 let tunnel = channel::tunnel(switched, exchange, current, drain);
-                Reply { response: response.map(Told::untold), switch: Some(tunnel) }
+                Reply { answer: answer.map(Told::untold), switch: Some(tunnel) }
             }
             Err(refusal) => {
-                let (response, switch) = self.refusal(&refusal, &snapshot, &head, &mut exchange);
-                Reply { response: exchange.refused(response), switch }
+                let (answer, switch) = self.refusal(&refusal, &snapshot, &head, &mut exchange);
+                Reply { answer: exchange.refused(answer), switch }
             }
         }
     }
 
     /// What is no request has a record and an answer too.
-    fn refuse(&self, peer: &Rc<Peer>, malformed: Malformed) -> Response<Told> {
+    fn refuse(&self, peer: &Rc<Peer>, malformed: Malformed) -> Answer<Told> {
         let snapshot = self.snapshot();
         let mut exchange = Exchange::open(&self.shared.metrics, &self.lines, &snapshot, None, peer, false);
         let refusal = Refusal::Malformed(malformed);
         exchange.record.refused(refusal.reason(), refusal.detail());
-        let response = refuse::response(&refusal, exchange.error_form(), &exchange.record.id);
-        exchange.refused(response)
+        let answer = refuse::answer(&refusal, exchange.error_form(), &exchange.record.id);
+        exchange.refused(answer)
     }
 
     fn bounds(&self) -> Bounds {
@@ -123,13 +123,13 @@ impl Gateway {
         head: &Head,
         body: Incoming,
         exchange: &mut Exchange,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Forwarded, Refusal> {
         let call = Call::read(head, exchange.record.at)?;
         let (route, decision) = decide(&snapshot.policy, &snapshot.keys, &call).await;
-        exchange.decided(route, &decision, head.path());
+        exchange.decided(route, &decision, head);
         let permit = decision?;
-        if let Some(response) = preflight(snapshot, &permit, head, exchange) {
-            return Ok(Answer { response, switched: None });
+        if let Some(answer) = preflight(snapshot, &permit, head, exchange) {
+            return Ok(Forwarded { answer, switched: None });
         }
         let live = snapshot.live();
         let upstream = snapshot.upstreams.get(permit.surface.upstream).expect("a surface names an upstream");
@@ -157,19 +157,19 @@ impl Gateway {
         snapshot: &Snapshot,
         head: &Head,
         exchange: &mut Exchange,
-    ) -> (Response<Body>, Option<Switch>) {
+    ) -> (Answer<Body>, Option<Switch>) {
         exchange.record.refused(refusal.reason(), refusal.detail());
         let cors = snapshot.live().cors.as_ref();
-        let page = page(head);
+        let page = head.fields.first(Kind::Page);
         let final_for_channels =
             matches!(refusal, Refusal::Denied(Denial::FlagOff { .. } | Denial::QueryMissing { .. }));
         if let Refusal::Denied(Denial::FlagOff { .. }) = refusal
-            && let (Some(page), Some(method)) = (&page, asked_method(head))
+            && let (Some(page), Some(method)) = (page, head.fields.first(Kind::AskedMethod))
             && head.method == Method::OPTIONS
         {
             // The page may ask, so that it can read the refusal that follows.
             exchange.record.refused(Reason::Preflight, refusal.detail());
-            return (refuse::preflight(cors, page, &method, &exchange.record.id), None);
+            return (refuse::preflight(cors, page, method, &exchange.record.id), None);
         }
         if final_for_channels
             && let Some(ChannelRefusal::Close { code, message }) =
@@ -179,20 +179,20 @@ impl Gateway {
             let words = message.clone().map_or_else(|| refusal.message().into_owned(), String::from);
             let stop = handshake.goodbye(refusal.reason(), *code, &words, &exchange.record.id);
             if let Some(room) = self.refused.enter() {
-                let (response, heard) = handshake.refuse(stop, refusal.reason(), room, &exchange.record.id);
-                return (response, Some(heard));
+                let (answer, heard) = handshake.refuse(stop, refusal.reason(), room, &exchange.record.id);
+                return (answer, Some(heard));
             }
             refusal = &Refusal::ChannelsBusy;
             exchange.record.refused(refusal.reason(), None);
         }
-        let mut response = refuse::response(refusal, exchange.error_form(), &exchange.record.id);
-        if let (Some(cors), Some(page)) = (cors, &page) {
-            refuse::allow_origin(response.headers_mut(), cors, page);
+        let mut answer = refuse::answer(refusal, exchange.error_form(), &exchange.record.id);
+        if let (Some(cors), Some(page)) = (cors, page) {
+            refuse::allow_origin(&mut answer.fields, cors, page);
         }
         if head.method == Method::HEAD {
-            refuse::bodyless(&mut response);
+            refuse::bodyless(&mut answer);
         }
-        (response, None)
+        (answer, None)
     }
 
     /// One worker's gateway.
@@ -240,23 +240,14 @@ fn preflight(
     permit: &Permit<'_>,
     head: &Head,
     exchange: &mut Exchange,
-) -> Option<Response<Body>> {
+) -> Option<Answer<Body>> {
     let cors = snapshot.live().cors.as_ref()?;
     if permit.ask != Ask::Preflight || permit.surface.access != Access::Key {
         return None;
     }
+    let (page, method) = (head.fields.first(Kind::Page)?, head.fields.first(Kind::AskedMethod)?);
     exchange.record.reason = Some(Reason::Preflight);
-    Some(refuse::preflight(Some(cors), &page(head)?, &asked_method(head)?, &exchange.record.id))
-}
-
-/// The page that asks, where a browser says so.
-fn page(head: &Head) -> Option<HeaderValue> {
-    HeaderValue::from_bytes(head.fields.first(Kind::Page)?).ok()
-}
-
-/// The method that a preflight asks for.
-fn asked_method(head: &Head) -> Option<HeaderValue> {
-    HeaderValue::from_bytes(head.fields.first(Kind::AskedMethod)?).ok()
+    Some(refuse::preflight(Some(cors), page, method, &exchange.record.id))
 }
 
 #[cfg(test)]

@@ -3,12 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL,
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE, VARY, WWW_AUTHENTICATE,
-};
-use http::{HeaderMap, Response, StatusCode};
+use http::StatusCode;
 use http_body::Body as _;
 
 use crate::accept::Malformed;
@@ -19,16 +14,19 @@ use crate::decide::denial::Denial;
 use crate::forward::body::Body;
 use crate::forward::fault::Fault;
 use crate::forward::headers::{SCOPEGATE_REASON, X_REQUEST_ID};
+use crate::message::answer::Answer;
+use crate::message::fields::Fields;
 use crate::message::invalid::Invalid;
 use crate::observe::reason::Reason;
+use crate::observe::record::Id;
 
 /// What a page may read of a refusal beside its body.
-const EXPOSED: HeaderValue =
-    HeaderValue::from_static("retry-after, scopegate-reason, www-authenticate, x-request-id");
-/// What most refusals have.
+const EXPOSED: &[u8] = b"retry-after, scopegate-reason, www-authenticate, x-request-id";
+/// What most refusals have: fields, and bytes of them.
 const FIELDS: usize = 6;
-/// When a 503 of ours may be over: long enough that a crowd does not come back at once.
-const RETRY_SECONDS: u64 = 1;
+const BYTES: usize = 384;
+/// When a 503 of ours may be over, in seconds: long enough that a crowd does not come back at once.
+const RETRY_AFTER: &[u8] = b"1";
 
 /// Why a request was not forwarded, or did not come back.
 #[derive(Debug)]
@@ -131,82 +129,66 @@ fn reason_of(invalid: Invalid) -> Reason {
 
 /// The answer to a request that is refused.
 #[must_use]
-pub fn response(refusal: &Refusal, form: ErrorForm, id: &HeaderValue) -> Response<Body> {
+pub fn answer(refusal: &Refusal, form: ErrorForm, id: &Id) -> Answer<Body> {
     let reason = refusal.reason();
-    let mut headers = HeaderMap::with_capacity(FIELDS);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut fields = Fields::with_capacity(BYTES, FIELDS);
+    fields.push(b"content-type", b"application/json");
     // A refusal is of this moment and of this key.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_REQUEST_ID, id.clone());
-    headers.insert(SCOPEGATE_REASON, HeaderValue::from_static(reason.code()));
+    fields.push(b"cache-control", b"no-store");
+    fields.push(X_REQUEST_ID, id.as_bytes());
+    fields.push(SCOPEGATE_REASON, reason.code().as_bytes());
     match refusal {
-        Refusal::Denied(denial) => denied(&mut headers, denial),
+        Refusal::Denied(denial) => denied(&mut fields, denial),
         Refusal::Malformed(_) | Refusal::Failed(Fault::Client(Broken::Invalid(_)) | Fault::ClientTimeout) => {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            fields.push(b"connection", b"close");
         }
         Refusal::Failed(_) => {}
-        Refusal::ChannelsBusy => {
-            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
-        }
+        Refusal::ChannelsBusy => fields.push(b"retry-after", RETRY_AFTER),
     }
-    let mut response = Response::new(Body::Full(body(reason, &refusal.message(), form, id)));
-    *response.status_mut() = refusal.status();
-    *response.headers_mut() = headers;
-    response
+    let body = Body::Full(body(reason, &refusal.message(), form, id));
+    Answer::new(refusal.status(), fields, body)
 }
 
 /// The same to a HEAD (RFC 9110, 9.3.2): its length, and nothing of that length.
-pub fn bodyless(response: &mut Response<Body>) {
-    let length = response.body().size_hint().exact().unwrap_or_default();
-    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
-    *response.body_mut() = Body::Empty;
+pub fn bodyless(answer: &mut Answer<Body>) {
+    let length = answer.body.size_hint().exact().unwrap_or_default();
+    answer.fields.push(b"content-length", length.to_string().as_bytes());
+    answer.body = Body::Empty;
 }
 
 /// The fields that a denial's status asks for.
-fn denied(headers: &mut HeaderMap, denial: &Denial) {
-    let challenge = match denial {
+fn denied(fields: &mut Fields, denial: &Denial) {
+    match denial {
         // RFC 6750, 3: a request without a credential is told how to bring one, and no error.
-        Denial::KeyMissing => Some(HeaderValue::from_static("Bearer realm=\"scopegate\"")),
+        Denial::KeyMissing => fields.push(b"www-authenticate", b"Bearer realm=\"scopegate\""),
         Denial::KeyMalformed | Denial::KeyRepeated | Denial::KeyConflict => {
-            Some(HeaderValue::from_static("Bearer realm=\"scopegate\", error=\"invalid_request\""))
+            fields.push(b"www-authenticate", b"Bearer realm=\"scopegate\", error=\"invalid_request\"");
         }
         Denial::KeyUnknown | Denial::KeyRefused { .. } => {
-            Some(HeaderValue::from_static("Bearer realm=\"scopegate\", error=\"invalid_token\""))
+            fields.push(b"www-authenticate", b"Bearer realm=\"scopegate\", error=\"invalid_token\"");
         }
         Denial::ScopeMissing { scopes, .. } => {
             let error = "Bearer realm=\"scopegate\", error=\"insufficient_scope\", scope=\"";
-            HeaderValue::try_from([error, scopes, "\""].concat()).ok()
+            fields.push(b"www-authenticate", [error, scopes, "\""].concat().as_bytes());
         }
-        Denial::MethodUnknown { allow } => {
-            if let Ok(allow) = HeaderValue::from_str(allow) {
-                headers.insert(ALLOW, allow);
-            }
-            None
-        }
+        Denial::MethodUnknown { allow } => fields.push(b"allow", allow.as_bytes()),
         Denial::UpgradeRequired => {
-            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            None
+            fields.push(b"upgrade", b"websocket");
+            fields.push(b"connection", b"upgrade");
         }
-        Denial::KeysUnavailable { .. } => {
-            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
-            None
-        }
+        Denial::KeysUnavailable { .. } => fields.push(b"retry-after", RETRY_AFTER),
         Denial::TargetInvalid
         | Denial::HostInvalid
         | Denial::PathAmbiguous(_)
         | Denial::RouteUnknown { .. }
         | Denial::QueryMissing { .. }
-        | Denial::FlagOff { .. } => None,
-    };
-    if let Some(challenge) = challenge {
-        headers.insert(WWW_AUTHENTICATE, challenge);
+        | Denial::FlagOff { .. } => {}
     }
 }
 
 /// Everything in it is ours, from the configuration, or a request id of checked characters: nothing to escape.
-fn body(reason: Reason, message: &str, form: ErrorForm, id: &HeaderValue) -> Bytes {
-    let (code, id) = (reason.code(), id.to_str().unwrap_or_default());
+fn body(reason: Reason, message: &str, form: ErrorForm, id: &Id) -> Bytes {
+    let (code, id) = (reason.code(), id.as_str());
     let parts = match form {
         ErrorForm::Object => {
             ["{\"error\":{\"code\":\"", code, "\",\"message\":\"", message, "\",\"requestId\":\"", id, "\"}}"]
@@ -219,19 +201,22 @@ fn body(reason: Reason, message: &str, form: ErrorForm, id: &HeaderValue) -> Byt
 }
 
 /// Lets the page of this origin read what we answered, where the configuration allows it.
-pub fn allow_origin(headers: &mut HeaderMap, cors: &Cors, origin: &HeaderValue) -> bool {
-    headers.append(VARY, HeaderValue::from_static("origin"));
+pub fn allow_origin(fields: &mut Fields, cors: &Cors, origin: &[u8]) {
+    if is_allowed(fields, cors, origin) {
+        fields.push(b"access-control-expose-headers", EXPOSED);
+    }
+}
+
+fn is_allowed(fields: &mut Fields, cors: &Cors, origin: &[u8]) -> bool {
+    fields.push(b"vary", b"origin");
     let allowed = match &cors.origins {
-        Origins::Any => HeaderValue::from_static("*"),
-        Origins::These(these) if these.iter().any(|known| known.as_bytes() == origin.as_bytes()) => {
-            origin.clone()
-        }
+        Origins::Any => &b"*"[..],
+        Origins::These(these) if these.iter().any(|known| known.as_bytes() == origin) => origin,
         Origins::These(_) => return false,
     };
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    fields.push(b"access-control-allow-origin", allowed);
     if cors.credentials {
-        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        fields.push(b"access-control-allow-credentials", b"true");
     }
     true
 }
@@ -239,26 +224,16 @@ pub fn allow_origin(headers: &mut HeaderMap, cors: &Cors, origin: &HeaderValue) 
 /// The answer to a preflight for this method: what the configuration allows, or nothing, which browsers take
 /// as no.
 #[must_use]
-pub fn preflight(
-    cors: Option<&Cors>,
-    origin: &HeaderValue,
-    method: &HeaderValue,
-    id: &HeaderValue,
-) -> Response<Body> {
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    let headers = response.headers_mut();
-    headers.insert(X_REQUEST_ID, id.clone());
-    headers.insert(SCOPEGATE_REASON, HeaderValue::from_static(Reason::Preflight.code()));
+pub fn preflight(cors: Option<&Cors>, origin: &[u8], method: &[u8], id: &Id) -> Answer<Body> {
+    let mut fields = Fields::with_capacity(BYTES, FIELDS);
+    fields.push(X_REQUEST_ID, id.as_bytes());
+    fields.push(SCOPEGATE_REASON, Reason::Preflight.code().as_bytes());
     if let Some(cors) = cors
-        && allow_origin(headers, cors, origin)
+        && is_allowed(&mut fields, cors, origin)
     {
-        headers.remove(ACCESS_CONTROL_EXPOSE_HEADERS);
-        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, method.clone());
-        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(cors.max_age.as_secs()));
-        if let Ok(allowed) = HeaderValue::from_str(&cors.headers.join(", ")) {
-            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-        }
+        fields.push(b"access-control-allow-methods", method);
+        fields.push(b"access-control-max-age", cors.max_age.as_secs().to_string().as_bytes());
+        fields.push(b"access-control-allow-headers", cors.headers.join(", ").as_bytes());
     }
-    response
+    Answer::new(StatusCode::NO_CONTENT, fields, Body::Empty)
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Version};
+use http::{Method, Version};
 use scopegate::accept::clock::Clock;
 use scopegate::accept::peer::Peer;
 use scopegate::config::file::{parse, parse_keys};
@@ -26,7 +26,7 @@ use scopegate::keys::file::Table;
 use scopegate::message::head::{Head, Limits};
 use scopegate::observe::lines::Lines;
 use scopegate::observe::metrics::{Metrics, RouteMeters};
-use scopegate::observe::record::{Path as Shown, Record};
+use scopegate::observe::record::{Id, Path as Shown, Record};
 
 /// One of them.
 pub(crate) type Piece = fn(&mut Pieces);
@@ -45,7 +45,7 @@ pub(crate) struct Pieces {
     secret: String,
     turn: usize,
     peer: Rc<Peer>,
-    id: HeaderValue,
+    id: Id,
     answer: Bytes,
     metrics: std::sync::Arc<Metrics>,
     meters: RouteMeters,
@@ -87,11 +87,11 @@ impl Pieces {
         for (id, route) in live.surfaces.iter().flat_map(|surface| &surface.routes).enumerate() {
             router.add(route, id);
         }
-        let id = HeaderValue::from_static("7d1a6d6e-6a0e-4f5e-9d0c-0a3f1d2b4c5e");
+        let id = Id::random();
         let peer = Peer::new(SocketAddr::from(([127, 0, 0, 1], 4711)), &Rc::new(Clock::default()));
         let asked = Some((Method::GET, Version::HTTP_11));
         let mut record = Record::open(Rc::clone(&peer.text), asked, id.clone());
-        record.path = Shown::Shown(TARGET.into());
+        record.path = Shown::Shown { target: TARGET.into(), length: TARGET.len() };
         record.upstream = Some(Duration::from_micros(812));
         record.status = 200;
         record.ended();

@@ -7,14 +7,13 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
-use http::response::Parts;
-use http::{Method, Response, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::Body;
-use hyper::ext::ReasonPhrase;
 
 use super::link::Link;
-use crate::message::field::words;
+use crate::message::answer::Answer;
+use crate::message::field::Kind;
+use crate::message::fields::line;
 use crate::message::pieces::Pieces;
 
 /// A head seldom has more.
@@ -64,18 +63,16 @@ impl Terms {
 }
 
 /// Sends an answer, its body as it comes.
-pub(super) async fn send<B>(link: &Link, terms: Terms, response: Response<B>) -> Sent
+pub(super) async fn send<B>(link: &Link, terms: Terms, answer: Answer<B>) -> Sent
 where
     B: Body<Data = Bytes>,
 {
-    let (parts, body) = response.into_parts();
-    let mut body = pin!(body);
-    let ends = ends(&parts, terms, body.as_ref().get_ref());
-    let keeps_alive = terms.keeps_alive && ends != Ends::Close && link.can_go_on() && !link.peer.is_closing();
+    let ends = ends(&answer, terms);
     let mut text = Vec::with_capacity(ROOM);
     link.stop_asking(&mut text);
-    let keeps_alive = head(&mut text, link, &parts, terms, ends, body.size_hint().exact(), keeps_alive);
-    drop(parts);
+    let keeps_alive = head(&mut text, link, &answer, terms, ends);
+    let Answer { body, .. } = answer;
+    let mut body = pin!(body);
     let mut pieces = Pieces::new(text);
     let mut more = ends != Ends::Nothing && (ends == Ends::Chunked || !body.is_end_stream());
     let sent = poll_fn(|cx| {
@@ -128,13 +125,13 @@ where
     }
 }
 
-fn ends(parts: &Parts, terms: Terms, body: &impl Body) -> Ends {
-    let status = parts.status;
+fn ends(answer: &Answer<impl Body>, terms: Terms) -> Ends {
+    let status = answer.status;
     let bodyless =
         status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if bodyless || terms.head_only {
         Ends::Nothing
-    } else if body.size_hint().exact().is_some() {
+    } else if answer.body.size_hint().exact().is_some() {
         Ends::Length
     } else if terms.version == Version::HTTP_11 {
         Ends::Chunked
@@ -143,75 +140,58 @@ fn ends(parts: &Parts, terms: Terms, body: &impl Body) -> Ends {
     }
 }
 
-/// Writes the head; says whether the connection stays after all.
-fn head(
-    out: &mut Vec<u8>,
-    link: &Link,
-    parts: &Parts,
-    terms: Terms,
-    ends: Ends,
-    length: Option<u64>,
-    mut keeps_alive: bool,
-) -> bool {
+/// Writes the head; says whether the connection stays.
+fn head(out: &mut Vec<u8>, link: &Link, answer: &Answer<impl Body>, terms: Terms, ends: Ends) -> bool {
+    let Answer { status, reason, fields, body } = answer;
     out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(parts.status.as_str().as_bytes());
+    out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
-    let reason = parts.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
-    out.extend_from_slice(
-        reason.unwrap_or_else(|| parts.status.canonical_reason().unwrap_or_default().as_bytes()),
-    );
+    let reason = reason.as_deref().or_else(|| status.canonical_reason()).unwrap_or_default();
+    out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
-    let (mut dated, mut lengthy, mut upgrade) = (false, ends != Ends::Length, false);
-    for (name, value) in &parts.headers {
-        if name == CONNECTION {
-            keeps_alive &= !words(value.as_bytes()).any(|word| word.eq_ignore_ascii_case(b"close"));
-            upgrade |= words(value.as_bytes()).any(|word| word.eq_ignore_ascii_case(b"upgrade"));
-            continue;
+    for field in fields.iter() {
+        let ours = matches!(field.kind, Kind::Connection | Kind::Coding)
+            || field.kind == Kind::Length && matches!(ends, Ends::Chunked | Ends::Close);
+        if !ours {
+            field.write(out);
         }
-        if name == TRANSFER_ENCODING || name == CONTENT_LENGTH && matches!(ends, Ends::Chunked | Ends::Close)
-        {
-            continue;
-        }
-        dated |= name == DATE;
-        lengthy |= name == CONTENT_LENGTH;
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
     }
-    if !dated {
+    if !fields.has(Kind::Date) {
         link.peer.clock().write_date(out);
     }
-    if let (false, Some(length)) = (lengthy, length) {
+    match (ends, body.size_hint().exact()) {
         // Writing to memory cannot fail.
-        let _ = write!(out, "content-length: {length}\r\n");
+        (Ends::Length, Some(length)) if !fields.has(Kind::Length) => {
+            let _ = write!(out, "content-length: {length}\r\n");
+        }
+        (Ends::Chunked, _) => line(out, b"transfer-encoding", b"chunked"),
+        (Ends::Nothing | Ends::Length | Ends::Close, _) => {}
     }
-    if ends == Ends::Chunked {
-        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    let keeps_alive = terms.keeps_alive
+        && ends != Ends::Close
+        && !fields.lists(Kind::Connection, "close")
+        && link.can_go_on()
+        && !link.peer.is_closing();
+    if fields.lists(Kind::Connection, "upgrade") {
+        line(out, b"connection", b"upgrade");
+    } else if !keeps_alive {
+        line(out, b"connection", b"close");
+    } else if terms.version == Version::HTTP_10 {
+        line(out, b"connection", b"keep-alive");
     }
-    let keep: &[u8] = match (upgrade, keeps_alive, terms.version) {
-        (true, _, _) => b"connection: upgrade\r\n",
-        (false, false, _) => b"connection: close\r\n",
-        (false, true, Version::HTTP_10) => b"connection: keep-alive\r\n",
-        (false, true, _) => b"",
-    };
-    out.extend_from_slice(keep);
     out.extend_from_slice(b"\r\n");
     keeps_alive
 }
 
 /// The end of a body, where it is said (RFC 9112, 7.1.2).
-fn end(pieces: &mut Pieces, ends: Ends, trailers: Option<http::HeaderMap>) {
+fn end(pieces: &mut Pieces, ends: Ends, trailers: Option<HeaderMap>) {
     if ends != Ends::Chunked {
         return;
     }
     let out = pieces.text();
     out.extend_from_slice(b"0\r\n");
     for (name, value) in &trailers.unwrap_or_default() {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        line(out, name.as_str().as_bytes(), value.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }

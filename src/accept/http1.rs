@@ -166,8 +166,8 @@ async fn exchange<D: Door>(link: &Rc<Link>, door: &Rc<D>, next: Next, bounds: &B
         })
         .await
     };
-    let Some(Reply { response, switch }) = reply else { return After::Gone };
-    match (answer::send(link, terms, response).await, switch) {
+    let Some(Reply { answer, switch }) = reply else { return After::Gone };
+    match (answer::send(link, terms, answer).await, switch) {
         (Sent::Gone, _) => After::Gone,
         (Sent::Free | Sent::Last, Some(switch)) => After::Switched(switch),
         // Bytes behind a handshake that was refused were meant for a channel: they are no request.
@@ -182,9 +182,9 @@ async fn exchange<D: Door>(link: &Rc<Link>, door: &Rc<D>, next: Next, bounds: &B
 
 /// What cannot be read is answered, and nothing is read behind it.
 async fn refuse<D: Door>(link: &Link, door: &Rc<D>, malformed: Malformed, bounds: &Bounds) -> After {
-    let response = door.refuse(&link.peer, malformed);
+    let refusal = door.refuse(&link.peer, malformed);
     let terms = Terms::new(&Method::GET, Version::HTTP_11, false, bounds.patience);
-    match answer::send(link, terms, response).await {
+    match answer::send(link, terms, refusal).await {
         Sent::Free | Sent::Last => After::Last,
         Sent::Gone => After::Gone,
     }

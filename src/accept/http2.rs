@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use hyper::rt::{Executor, Read, ReadBufCursor, Write};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -28,7 +28,11 @@ pub(super) async fn serve<D: Door>(socket: TcpStream, read: Bytes, peer: Rc<Peer
         async move {
             let (parts, body) = request.into_parts();
             let head = Head::of(&parts);
-            Ok::<_, Infallible>(door.serve(peer, head, Incoming::Http2(body)).await.response)
+            let answer = door.serve(peer, head, Incoming::Http2(body)).await.answer;
+            let mut response = Response::new(answer.body);
+            *response.status_mut() = answer.status;
+            *response.headers_mut() = answer.fields.into_map();
+            Ok::<_, Infallible>(response)
         }
     });
     let socket = Again { socket: TokioIo::new(socket), read };

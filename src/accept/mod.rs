@@ -18,12 +18,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
 use http_body::Body;
 use prometheus::IntGauge;
 use socket2::{Domain, Protocol, Type};
 use tokio::net::TcpStream;
 
+use crate::message::answer::Answer;
 use crate::message::chunk::Chunk;
 use crate::message::head::{Head, Limits};
 use crate::message::invalid::Invalid;
@@ -53,7 +53,7 @@ pub trait Door: 'static {
     ) -> impl Future<Output = Reply<Self::Body>>;
 
     /// Answers what is no request.
-    fn refuse(&self, peer: &Rc<Peer>, malformed: Malformed) -> Response<Self::Body>;
+    fn refuse(&self, peer: &Rc<Peer>, malformed: Malformed) -> Answer<Self::Body>;
 
     /// How large a head may be, and how long a client may take.
     fn bounds(&self) -> Bounds;
@@ -93,14 +93,14 @@ pub enum Malformed {
 /// What a request is answered with.
 pub struct Reply<B> {
     /// The answer.
-    pub response: Response<B>,
+    pub answer: Answer<B>,
     /// Who has the connection after it, where it switches protocols. Over HTTP/1 alone.
     pub switch: Option<Switch>,
 }
 
-impl<B> From<Response<B>> for Reply<B> {
-    fn from(response: Response<B>) -> Self {
-        Self { response, switch: None }
+impl<B> From<Answer<B>> for Reply<B> {
+    fn from(answer: Answer<B>) -> Self {
+        Self { answer, switch: None }
     }
 }
 

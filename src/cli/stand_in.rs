@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -95,7 +95,10 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>,
 
 /// Says that it is connected, as TelAPI does, and closes a moment later.
 fn channel(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let accept = request.headers().get(SEC_WEBSOCKET_KEY).map(|key| forward::accept_of(key.as_bytes()));
+    let accept = request
+        .headers()
+        .get(SEC_WEBSOCKET_KEY)
+        .and_then(|key| HeaderValue::try_from(forward::accept_of(key.as_bytes())).ok());
     let client = hyper::upgrade::on(&mut request);
     spawn_local(async move {
         let Ok(client) = client.await else { return };
@@ -110,7 +113,9 @@ fn channel(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     });
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    forward::switch(response.headers_mut());
-    response.headers_mut().extend(accept.map(|accept| (SEC_WEBSOCKET_ACCEPT, accept)));
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.extend(accept.map(|accept| (SEC_WEBSOCKET_ACCEPT, accept)));
     response
 }

@@ -6,11 +6,10 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes};
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use hyper::ext::ReasonPhrase;
 
 use crate::message::field::{Kind, Nominated, words};
+use crate::message::fields::{Fields, kind_of};
 use crate::message::framing::{Chunks, Framing};
 use crate::message::head::digits;
 use crate::message::invalid::Invalid;
@@ -18,6 +17,8 @@ use crate::message::invalid::Invalid;
 /// A head may have this many bytes, and this many fields: four times what any server is set to send.
 const LIMIT: usize = 64 * 1024;
 const FIELDS: usize = 128;
+/// What we say of our own in a head.
+const OURS: usize = 64;
 
 /// The head of an upstream's answer, its fields made ours.
 #[derive(Debug)]
@@ -25,9 +26,9 @@ pub struct Head {
     /// What it answers.
     pub status: StatusCode,
     /// Its words for that, where they are not the usual ones.
-    pub reason: Option<ReasonPhrase>,
+    pub reason: Option<Box<str>>,
     /// What may be passed on.
-    pub headers: HeaderMap,
+    pub fields: Fields,
     /// How the body ends; `None` where there is none.
     pub framing: Option<Framing>,
     /// The upstream takes another request on this connection.
@@ -48,20 +49,19 @@ impl Head {
         };
         let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Invalid::Status)?;
         let reason = parsed.reason.filter(|reason| Some(*reason) != status.canonical_reason());
-        let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
-        let fields = Fields::read(&bytes, parsed.headers)?;
+        let fields = Reader::read(length, parsed.headers)?;
         let no_body = *method == Method::HEAD
             || status.is_informational()
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let framing = if no_body { None } else { Some(fields.framing(parsed.version)?) };
         let head = Self {
             status,
-            reason,
+            reason: reason.map(Into::into),
             keeps_alive: parsed.version == Some(1)
                 && !fields.close
                 && !matches!(framing, Some(Framing::Close)),
             framing: framing.filter(|framing| !framing.is_end()),
-            headers: fields.headers,
+            fields: fields.passed,
         };
         read.advance(length);
         Ok(Some(head))
@@ -69,55 +69,53 @@ impl Head {
 }
 
 /// The fields of a head: those that go on, and what the others said.
-struct Fields {
-    headers: HeaderMap,
+struct Reader {
+    passed: Fields,
     length: Option<u64>,
     chunked: bool,
     close: bool,
 }
 
-impl Fields {
-    fn read(bytes: &Bytes, parsed: &[httparse::Header<'_>]) -> Result<Self, Invalid> {
-        let headers = HeaderMap::with_capacity(parsed.len() + 1);
-        let mut fields = Self { headers, length: None, chunked: false, close: false };
+impl Reader {
+    fn read(length: usize, parsed: &[httparse::Header<'_>]) -> Result<Self, Invalid> {
+        let passed = Fields::with_capacity(length + OURS, parsed.len() + 1);
+        let mut reader = Self { passed, length: None, chunked: false, close: false };
         let mut nominated = Nominated::default();
         for field in parsed.iter().filter(|field| field.name.eq_ignore_ascii_case("connection")) {
-            fields.close |= words(field.value).any(|word| word.eq_ignore_ascii_case(b"close"));
+            reader.close |= words(field.value).any(|word| word.eq_ignore_ascii_case(b"close"));
             nominated.read(field.value);
         }
         for field in parsed {
-            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Invalid::Field)?;
-            let value =
-                HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| Invalid::Field)?;
-            let kind = Kind::of(name.as_str().as_bytes());
+            let name = field.name.as_bytes();
+            let kind = kind_of(name);
             if kind == Kind::Length {
-                fields.length(value)?;
+                reader.length(name, field.value)?;
             } else if kind == Kind::Coding {
-                fields.coding(&value)?;
-            } else if !kind.ends_here() && !nominated.has(name.as_str().as_bytes()) {
-                fields.headers.append(name, value);
+                reader.coding(field.value)?;
+            } else if !kind.ends_here() && !nominated.has(name) {
+                reader.passed.push(name, field.value);
             }
         }
-        Ok(fields)
+        Ok(reader)
     }
 
     /// Several are one if they say the same (RFC 9112, 6.3).
-    fn length(&mut self, value: HeaderValue) -> Result<(), Invalid> {
-        let length = digits(value.as_bytes()).ok_or(Invalid::Length)?;
+    fn length(&mut self, name: &[u8], value: &[u8]) -> Result<(), Invalid> {
+        let length = digits(value).ok_or(Invalid::Length)?;
         match self.length {
             Some(other) if other != length => Err(Invalid::Length),
             Some(_) => Ok(()),
             None => {
                 self.length = Some(length);
-                self.headers.insert(CONTENT_LENGTH, value);
+                self.passed.push(name, value);
                 Ok(())
             }
         }
     }
 
     /// `chunked`, once: what another coding would have done to the body nobody behind us would know.
-    fn coding(&mut self, value: &HeaderValue) -> Result<(), Invalid> {
-        if self.chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+    fn coding(&mut self, value: &[u8]) -> Result<(), Invalid> {
+        if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
             return Err(Invalid::Coding);
         }
         self.chunked = true;
@@ -210,8 +208,8 @@ mod tests {
              Scopegate-Reason: forged\r\nX-Request-Id: theirs\r\nContent-Length: 1\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n";
         let head = read(&Method::GET, &format!("HTTP/1.1 200 Fine\r\n{fields}\r\n"));
         let head = head.expect("valid").expect("whole");
-        let names: Vec<_> = head.headers.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["content-length", "set-cookie", "set-cookie"]);
-        assert_eq!(head.reason.expect("unusual words").as_bytes(), b"Fine");
+        let names: Vec<_> = head.fields.iter().map(|field| field.name.to_ascii_lowercase()).collect();
+        assert_eq!(names, [&b"content-length"[..], b"set-cookie", b"set-cookie"]);
+        assert_eq!(head.reason.as_deref(), Some("Fine"));
     }
 }

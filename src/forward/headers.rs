@@ -7,20 +7,21 @@
 use std::io::Write as _;
 use std::rc::Rc;
 
-use http::header::{CONNECTION, HeaderName, HeaderValue};
+use http::header::{CONNECTION, HeaderValue};
 use http::{HeaderMap, Method};
 
 use crate::accept::peer::Peer;
 use crate::decide::permit::{Ask, Permit};
 use crate::identity::scope::Scopes;
 use crate::message::field::{Kind, Nominated, words};
-use crate::message::fields::{Field, Seen};
+use crate::message::fields::{Field, Seen, line};
 use crate::message::head::Head;
+use crate::observe::record::Id;
 
 /// Names a request in the logs of everybody whom it passes.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const X_REQUEST_ID: &[u8] = b"x-request-id";
 /// What scopegate made itself says so, with the reason.
-pub const SCOPEGATE_REASON: HeaderName = HeaderName::from_static("scopegate-reason");
+pub const SCOPEGATE_REASON: &[u8] = b"scopegate-reason";
 /// What a request is sent with.
 #[derive(Debug)]
 pub struct Outbound<'a> {
@@ -31,7 +32,7 @@ pub struct Outbound<'a> {
     /// Of the client's connection: `http` or `https`.
     pub scheme: &'static str,
     /// Names the request.
-    pub id: &'a HeaderValue,
+    pub id: &'a Id,
     /// The upstream does not see credentials.
     pub strip_credential: bool,
     /// Tell the upstream who called, with the platform's names of scopes.
@@ -96,7 +97,7 @@ struct Writer<'h> {
 impl<'h> Writer<'h> {
     /// One of the client's fields.
     fn field(&mut self, head: &'h Head, field: Field<'h>, permit: &Permit<'_>, with: &Outbound<'_>) {
-        let Field { kind, name, value } = field;
+        let Field { kind, name, value, .. } = field;
         if !matches!(kind, Kind::Host | Kind::Te) && self.nominated.has(name) {
             return;
         }
@@ -108,7 +109,8 @@ impl<'h> Writer<'h> {
             | Kind::Reason
             | Kind::Page
             | Kind::AskedMethod
-            | Kind::WebSocketKey => true,
+            | Kind::WebSocketKey
+            | Kind::Date => true,
             Kind::Connection | Kind::Upgrade | Kind::Expect | Kind::Hop | Kind::Coding | Kind::Forged => {
                 false
             }
@@ -148,7 +150,7 @@ impl<'h> Writer<'h> {
         };
         if passes {
             self.seen.add(kind);
-            line(&mut self.out, name, value);
+            field.write(&mut self.out);
         }
     }
 
@@ -175,7 +177,7 @@ impl<'h> Writer<'h> {
             line(out, b"x-forwarded-host", self.host);
         }
         if !self.seen.has(Kind::RequestId) {
-            line(out, b"x-request-id", with.id.as_bytes());
+            line(out, X_REQUEST_ID, with.id.as_bytes());
         }
         if let (Some(scopes), Some(caller)) = (with.identity, &permit.caller) {
             let scopes: Vec<_> = scopes.names(caller.scopes()).collect();
@@ -224,13 +226,6 @@ pub fn write_trailers(out: &mut Vec<u8>, trailers: &HeaderMap) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
 /// Sent twice, it does what it does when it is sent once (RFC 9110, 9.2.2).
 #[must_use]
 pub fn is_idempotent(method: &Method) -> bool {
@@ -253,7 +248,7 @@ mod tests {
             "connection",
             "x-mine",
         ] {
-            trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("x-mine"));
+            trailers.insert(http::HeaderName::from_static(name), HeaderValue::from_static("x-mine"));
         }
         trailers.insert("grpc-status", HeaderValue::from_static("0"));
         let mut out = Vec::new();

@@ -16,16 +16,18 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
-use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
-use http::{HeaderMap, Response, StatusCode};
+use http::StatusCode;
 use sha1::{Digest as _, Sha1};
 use tokio::net::TcpStream;
 
 use crate::accept::body::Incoming;
 use crate::decide::permit::{Ask, Permit};
+use crate::message::answer::Answer;
 use crate::message::chunk::Chunk;
 use crate::message::field::Kind;
+use crate::message::fields::Fields;
 use crate::message::head::Head;
+use crate::observe::record::Id;
 
 use body::Body;
 use client::{Answered, Client, Target};
@@ -33,11 +35,10 @@ use fault::Fault;
 use headers::{Outbound, X_REQUEST_ID};
 use upload::{Progress, Upload, announced};
 
-/// An upstream's answer.
-#[derive(Debug)]
-pub struct Answer {
-    /// Its head, with a body that streams.
-    pub response: Response<Body>,
+/// What came of a request that was forwarded.
+pub struct Forwarded {
+    /// The upstream's answer, with a body that streams.
+    pub answer: Answer<Body>,
     /// Set where it switched to WebSocket.
     pub switched: Option<Switched>,
 }
@@ -62,7 +63,7 @@ pub async fn forward(
     body: Incoming,
     outbound: &Outbound<'_>,
     progress: &mut Option<Rc<Progress>>,
-) -> Result<Answer, Fault> {
+) -> Result<Forwarded, Fault> {
     let host = head.authority().unwrap_or(&target.upstream.host);
     let announced = announced(&body);
     let text = headers::write(head, host, announced, permit, outbound);
@@ -73,45 +74,42 @@ pub async fn forward(
     match permit.ask {
         Ask::Channel if status == StatusCode::SWITCHING_PROTOCOLS => {
             let accept = head.fields.first(Kind::WebSocketKey).map(accept_of);
-            if accept.is_none() || answer.headers.get(SEC_WEBSOCKET_ACCEPT) != accept.as_ref() {
+            let said =
+                answer.fields.iter().find(|field| field.name.eq_ignore_ascii_case(b"sec-websocket-accept"));
+            if accept.is_none() || said.map(|field| field.value) != accept.as_deref().map(str::as_bytes) {
                 return Err(Fault::Upgrade);
             }
             let Some((upstream, chunk)) = lease.into_socket() else { return Err(Fault::Upgrade) };
-            let mut response = response(answer, outbound.id, Body::Empty);
-            switch(response.headers_mut());
-            Ok(Answer { response, switched: Some(Switched { upstream, early: rest, chunk }) })
+            let mut answer = made(answer, outbound.id, Body::Empty);
+            switch(&mut answer.fields);
+            Ok(Forwarded { answer, switched: Some(Switched { upstream, early: rest, chunk }) })
         }
         Ask::Request | Ask::Preflight if status == StatusCode::SWITCHING_PROTOCOLS => Err(Fault::Upgrade),
         ask @ (Ask::Request | Ask::Preflight | Ask::Channel) => {
             let lease = if ask == Ask::Channel { lease.for_one_request() } else { lease };
             let (framing, answer) = (answer.framing, answer::Head { framing: None, ..answer });
             let body = Body::new(framing, rest, lease);
-            Ok(Answer { response: response(answer, outbound.id, body), switched: None })
+            Ok(Forwarded { answer: made(answer, outbound.id, body), switched: None })
         }
     }
 }
 
-fn response(head: answer::Head, id: &HeaderValue, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
-    response.headers_mut().insert(X_REQUEST_ID, id.clone());
-    if let Some(reason) = head.reason {
-        response.extensions_mut().insert(reason);
-    }
-    response
+fn made(head: answer::Head, id: &Id, body: Body) -> Answer<Body> {
+    let answer::Head { status, reason, mut fields, .. } = head;
+    fields.push(X_REQUEST_ID, id.as_bytes());
+    Answer { status, reason, fields, body }
 }
 
 /// What a server answers to `Sec-WebSocket-Key` (RFC 6455, 4.2.2).
 #[must_use]
-pub fn accept_of(key: &[u8]) -> HeaderValue {
+pub fn accept_of(key: &[u8]) -> String {
     let mut hash = Sha1::new_with_prefix(key);
     hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    HeaderValue::from_str(&BASE64.encode(&hash.finalize())).expect("base64 is visible ASCII")
+    BASE64.encode(&hash.finalize())
 }
 
 /// The fields of an answer that switches to WebSocket.
-pub fn switch(headers: &mut HeaderMap) {
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+pub fn switch(fields: &mut Fields) {
+    fields.push(b"connection", b"upgrade");
+    fields.push(b"upgrade", b"websocket");
 }

@@ -27,6 +27,8 @@ pub enum Kind {
     Authorization,
     /// `X-API-Key`.
     ApiKey,
+    /// `Date`.
+    Date,
     /// `Cookie`.
     Cookie,
     /// `Origin`: the page that asks, where a browser says so.
@@ -59,6 +61,7 @@ impl Kind {
     pub fn of(name: &[u8]) -> Self {
         match name {
             b"host" => Self::Host,
+            b"date" => Self::Date,
             b"cookie" => Self::Cookie,
             b"origin" => Self::Page,
             b"authorization" => Self::Authorization,

@@ -1,5 +1,10 @@
 //! The fields of a head: its bytes, and where in them each field stands.
 
+use std::fmt;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use super::field::Kind;
 
 /// Names up to this length can be more than plain or one of a family.
@@ -13,6 +18,13 @@ pub struct Fields {
     seen: Seen,
 }
 
+/// One of them may hold a key: they are not shown.
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} fields", self.places.len())
+    }
+}
+
 /// One field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
@@ -22,6 +34,27 @@ pub struct Field<'a> {
     pub name: &'a [u8],
     /// Without the blanks around it.
     pub value: &'a [u8],
+    /// Both as they stand in the head, where that is `name: value` and the end of a line.
+    line: Option<&'a [u8]>,
+}
+
+impl Field<'_> {
+    /// Writes it as a line of a head.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self.line {
+            Some(line) => out.extend_from_slice(line),
+            None => line(out, self.name, self.value),
+        }
+    }
+}
+
+/// Writes a line of a head.
+pub fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// A part of a head: where it begins, and where it has ended. A head is far below four gigabytes.
@@ -55,6 +88,14 @@ impl Seen {
     }
 }
 
+/// What a field is to us, by its name in any case.
+#[must_use]
+pub fn kind_of(name: &[u8]) -> Kind {
+    let mut lower = [0; LONGEST];
+    let known = lower.iter_mut().zip(name).map(|(to, from)| *to = from.to_ascii_lowercase()).count();
+    Kind::of(lower.get(..known).unwrap_or_default())
+}
+
 impl Span {
     /// Of a part of these bytes.
     pub(super) fn of(part: &[u8], whole: &[u8]) -> Self {
@@ -62,7 +103,7 @@ impl Span {
         Self::new(from, from + part.len())
     }
 
-    pub(super) fn new(from: usize, to: usize) -> Self {
+    fn new(from: usize, to: usize) -> Self {
         let at = |place| u32::try_from(place).unwrap_or(u32::MAX);
         Self { from: at(from), to: at(to) }
     }
@@ -75,40 +116,63 @@ impl Fields {
     }
 
     /// One that stands in the bytes already.
-    pub(super) fn place(&mut self, name: Span, value: Span) {
-        let mut lower = [0; LONGEST];
-        let letters = self.part(name);
-        let known = lower.iter_mut().zip(letters).map(|(to, from)| *to = from.to_ascii_lowercase()).count();
-        let kind = Kind::of(lower.get(..known).unwrap_or_default());
+    pub(super) fn place(&mut self, kind: Kind, name: Span, value: Span) {
         self.seen.add(kind);
         self.places.push(Place { kind, name, value });
     }
 
     /// One that comes behind all others.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
-        let (name, value) = (self.write(name), self.write(value));
-        self.place(name, value);
-    }
-
-    /// Writes a part of a head behind what is there.
-    pub(super) fn write(&mut self, part: &[u8]) -> Span {
         let from = self.text.len();
-        self.text.extend_from_slice(part);
-        Span::new(from, self.text.len())
+        line(&mut self.text, name, value);
+        let behind = from + name.len() + 2;
+        self.place(
+            kind_of(name),
+            Span::new(from, from + name.len()),
+            Span::new(behind, behind + value.len()),
+        );
     }
 
-    pub(super) fn part(&self, span: Span) -> &[u8] {
+    /// Room for so many bytes and so many fields, and nothing in it.
+    #[must_use]
+    pub fn with_capacity(bytes: usize, count: usize) -> Self {
+        Self::with(Vec::with_capacity(bytes), count)
+    }
+
+    /// As another library has them. Nothing is lost: what is in a head has been read, and what we add can be a field.
+    #[must_use]
+    pub fn into_map(self) -> HeaderMap {
+        let text = Bytes::from(self.text);
+        let part = |span: Span| text.slice(span.from as usize..span.to as usize);
+        let mut map = HeaderMap::with_capacity(self.places.len());
+        for place in self.places {
+            let name = HeaderName::from_bytes(&part(place.name));
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(part(place.value))) {
+                map.append(name, value);
+            }
+        }
+        map
+    }
+
+    fn part(&self, span: Span) -> &[u8] {
         self.text.get(span.from as usize..span.to as usize).unwrap_or_default()
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
-        let read = |place: &Place| Field {
+        self.places.iter().map(|place| Field {
             kind: place.kind,
             name: self.part(place.name),
             value: self.part(place.value),
-        };
-        self.places.iter().map(read)
+            line: self.line(place),
+        })
+    }
+
+    fn line(&self, place: &Place) -> Option<&[u8]> {
+        let between = self.part(Span { from: place.name.to, to: place.value.from });
+        let behind = self.part(Span { from: place.value.to, to: place.value.to + 2 });
+        let line = self.part(Span { from: place.name.from, to: place.value.to + 2 });
+        (between == b": " && behind == b"\r\n").then_some(line)
     }
 
     /// Whether there is one of this kind.

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::rc::Rc;
 
 use http::request::Parts;
 use http::{Method, Version};
 
 use super::field::Kind;
-use super::fields::{Fields, Span};
+use super::fields::{Fields, Span, kind_of};
 use super::framing::{Chunks, Framing};
 use super::invalid::Invalid;
 
@@ -33,11 +34,12 @@ pub struct Head {
     pub version: Version,
     /// Its fields.
     pub fields: Fields,
+    /// Path and query, as they came.
+    pub target: Rc<str>,
+    /// How much of it is the path.
+    path: usize,
     /// What names a server in the target, if anything does.
-    authority: Option<Span>,
-    /// Path and query.
-    path: Span,
-    query: Option<Span>,
+    authority: Option<Box<str>>,
 }
 
 impl fmt::Debug for Head {
@@ -73,12 +75,13 @@ impl Head {
             method,
             version,
             fields: Fields::with(text.to_vec(), parsed.headers.len()),
-            authority: target.authority.map(|part| Span::of(part.as_bytes(), text)),
-            path: Span::of(target.path.as_bytes(), text),
-            query: target.query.map(|part| Span::of(part.as_bytes(), text)),
+            path: target.path.find('?').unwrap_or(target.path.len()),
+            target: target.path.into(),
+            authority: target.authority.map(Into::into),
         };
         for field in &*parsed.headers {
-            head.fields.place(Span::of(field.name.as_bytes(), text), Span::of(field.value, text));
+            let name = field.name.as_bytes();
+            head.fields.place(kind_of(name), Span::of(name, text), Span::of(field.value, text));
         }
         Ok(Some((head, length)))
     }
@@ -86,36 +89,40 @@ impl Head {
     /// Of a request that another library has read.
     #[must_use]
     pub fn of(parts: &Parts) -> Self {
-        let mut fields = Fields::with(Vec::with_capacity(512), parts.headers.len());
-        let uri = &parts.uri;
-        let authority = uri.authority().map(|part| fields.write(part.as_str().as_bytes()));
-        let path = fields.write(uri.path().as_bytes());
-        let query = uri.query().map(|part| fields.write(part.as_bytes()));
+        let mut fields = Fields::with_capacity(512, parts.headers.len());
         for (name, value) in &parts.headers {
             fields.push(name.as_str().as_bytes(), value.as_bytes());
         }
-        Self { method: parts.method.clone(), version: parts.version, fields, authority, path, query }
+        let uri = &parts.uri;
+        Self {
+            method: parts.method.clone(),
+            version: parts.version,
+            fields,
+            target: uri.path_and_query().map_or("", |target| target.as_str()).into(),
+            path: uri.path().len(),
+            authority: uri.authority().map(|authority| authority.as_str().into()),
+        }
     }
 
     /// The path as it came. It is `/` where the target is an address without one (RFC 9110, 4.2.3).
     #[must_use]
     pub fn path(&self) -> &str {
-        match self.text(self.path) {
-            "" => "/",
-            path => path,
+        match self.target.get(..self.path) {
+            Some(path) if !path.is_empty() => path,
+            _ => "/",
         }
     }
 
     /// The query, without its question mark.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
-        self.query.map(|query| self.text(query))
+        self.target.get(self.path + 1..)
     }
 
     /// What names a server in the target, if anything does.
     #[must_use]
     pub fn authority(&self) -> Option<&str> {
-        self.authority.map(|authority| self.text(authority))
+        self.authority.as_deref()
     }
 
     /// Where its body ends; `None` where there is none (RFC 9112, 6.3).
@@ -160,18 +167,13 @@ impl Head {
         let says = |word| self.fields.lists(Kind::Connection, word);
         if self.version == Version::HTTP_10 { says("keep-alive") && !says("close") } else { !says("close") }
     }
-
-    /// The bytes of a target are read as text once, when it is taken.
-    fn text(&self, span: Span) -> &str {
-        std::str::from_utf8(self.fields.part(span)).unwrap_or_default()
-    }
 }
 
 /// The parts of a target (RFC 9112, 3.2).
 struct Target<'a> {
     authority: Option<&'a str>,
+    /// With the query.
     path: &'a str,
-    query: Option<&'a str>,
 }
 
 impl<'a> Target<'a> {
@@ -191,11 +193,7 @@ impl<'a> Target<'a> {
             let (authority, rest) = rest.split_at(end);
             (Some(authority), rest)
         };
-        let (path, query) = match rest.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (rest, None),
-        };
-        Ok(Self { authority, path, query })
+        Ok(Self { authority, path: rest })
     }
 }
 

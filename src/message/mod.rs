@@ -1,5 +1,6 @@
 //! HTTP/1 messages as bytes: what is read is looked at once, and kept as it came (RFC 9112).
 
+pub mod answer;
 pub mod chunk;
 pub mod field;
 pub mod fields;

@@ -230,17 +230,17 @@ fn version(version: http::Version) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, Method, Version};
+    use http::{Method, Version};
 
     use super::*;
-    use crate::observe::record::Path;
+    use crate::observe::record::{Id, Path};
 
     #[test]
     fn a_line_is_valid_json_whatever_is_in_it() {
         let peer = "127.0.0.1".into();
-        let id = HeaderValue::from_static("a/b");
+        let id = Id::of(b"a/b").expect("a word");
         let mut record = Record::open(peer, Some((Method::GET, Version::HTTP_11)), id);
-        record.path = Path::Shown("/a\"\\\u{7f}é".into());
+        record.path = Path::Masked("/a\"\\\u{7f}é".into());
         record.upstream = Some(Duration::from_micros(7));
         let mut out = Vec::new();
         line(&mut out, &mut Second::default(), &record, &place("sdk", "/a\"\\"));

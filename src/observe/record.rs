@@ -4,7 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderValue, Method, Version};
+use http::{Method, Version};
+use uuid::Builder;
+use uuid::fmt::Hyphenated;
 
 use super::reason::Reason;
 use crate::identity::caller::Caller;
@@ -17,7 +19,7 @@ pub struct Record {
     /// The same, for durations.
     pub began: Instant,
     /// Names the request in every log that it passes.
-    pub id: HeaderValue,
+    pub id: Id,
     /// Who the socket says that the client is.
     pub peer: Rc<str>,
     /// Method and version as the client sent them; `None` where what it sent could not be read.
@@ -44,13 +46,69 @@ pub struct Record {
     pub sent: u64,
 }
 
+/// Names a request in the logs of everybody whom it passes: one word of visible ASCII.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Id {
+    /// A UUID.
+    Ours([u8; Hyphenated::LENGTH]),
+    /// Of a hop that is trusted.
+    Theirs(Box<str>),
+}
+
+impl Id {
+    /// An id of a trusted hop is taken up to this length: a UUID has 36, a trace id 32.
+    const LONGEST: usize = 128;
+
+    /// A new one. Nothing is guarded by it: it must be rare, not secret.
+    #[must_use]
+    pub fn random() -> Self {
+        let id = Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+        let mut text = [0; Hyphenated::LENGTH];
+        id.hyphenated().encode_lower(&mut text);
+        Self::Ours(text)
+    }
+
+    /// One that a trusted hop has given, if it can stand in a log.
+    #[must_use]
+    pub fn of(given: &[u8]) -> Option<Self> {
+        let word = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte);
+        let good = (1..=Self::LONGEST).contains(&given.len()) && given.iter().all(word);
+        std::str::from_utf8(given).ok().filter(|_| good).map(|given| Self::Theirs(given.into()))
+    }
+
+    /// The word.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Ours(text) => std::str::from_utf8(text).unwrap_or_default(),
+            Self::Theirs(text) => text,
+        }
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Ours(text) => text,
+            Self::Theirs(text) => text.as_bytes(),
+        }
+    }
+}
+
 /// How much of a path a log may show. Never the query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Path {
     /// Nothing: it may hold a secret.
     Hidden,
-    /// This much of it.
-    Shown(Box<str>),
+    /// This much of the target.
+    Shown {
+        /// Path and query.
+        target: Rc<str>,
+        /// Of the path.
+        length: usize,
+    },
+    /// The path with everything hidden that is not in the configuration.
+    Masked(Box<str>),
 }
 
 impl Path {
@@ -59,7 +117,8 @@ impl Path {
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::Hidden => None,
-            Self::Shown(path) => Some(path),
+            Self::Shown { target, length } => target.get(..*length),
+            Self::Masked(path) => Some(path),
         }
     }
 }
@@ -67,7 +126,7 @@ impl Path {
 impl Record {
     /// A request whose head has just been read.
     #[must_use]
-    pub fn open(peer: Rc<str>, asked: Option<(Method, Version)>, id: HeaderValue) -> Self {
+    pub fn open(peer: Rc<str>, asked: Option<(Method, Version)>, id: Id) -> Self {
         Self {
             at: SystemTime::now(),
             began: Instant::now(),
