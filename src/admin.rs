@@ -27,6 +27,7 @@ use crate::config::listen::Events;
 use crate::config::route::{Access, ErrorForm, Requirement, Route};
 use crate::config::surface::{ChannelRefusal, OnFlagOff, Surface};
 use crate::config::upstream::Address;
+use crate::config::values::size;
 use crate::config::{Config, Credential, KeysFrom, Live};
 use crate::snapshot::Shared;
 
@@ -97,7 +98,7 @@ fn typed(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full
 /// The configuration with every default filled in. Nothing in it is secret: keys are a path.
 fn shown(config: &Config) -> Value {
     let Config { fixed, live } = config;
-    let Live { timeouts, drain, .. } = live;
+    let Live { timeouts, limits, drain, .. } = live;
     let KeysFrom::File(keys) = &live.keys;
     let named = |upstream: &crate::config::upstream::Upstream| {
         let address = match &upstream.address {
@@ -129,11 +130,23 @@ fn shown(config: &Config) -> Value {
             "credentials": cors.credentials,
         })),
         "timeouts": {
+            "head": humantime::format_duration(timeouts.head).to_string(),
+            "keep_alive": humantime::format_duration(timeouts.keep_alive).to_string(),
             "connect": humantime::format_duration(timeouts.connect).to_string(),
             "first_byte": humantime::format_duration(timeouts.first_byte).to_string(),
             "idle": humantime::format_duration(timeouts.idle).to_string(),
             "tunnel": humantime::format_duration(timeouts.tunnel).to_string(),
             "pool": humantime::format_duration(timeouts.pool).to_string(),
+        },
+        "limits": {
+            "head": size(limits.head as u64),
+            "fields": limits.fields,
+            "target": size(limits.target as u64),
+            "body": size(limits.body),
+            "connections": limits.connections,
+            "connections_per_client": limits.connections_per_client,
+            "in_flight": limits.in_flight,
+            "streams": limits.streams,
         },
         "drain": {
             "delay": humantime::format_duration(drain.delay).to_string(),

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, interval, sleep, timeout_at};
 
+use crate::accept::crowd::Crowd;
 use crate::accept::drain::{Leave, Phase};
 use crate::accept::{self, Door as _};
 use crate::admin;
@@ -78,7 +79,8 @@ impl App {
             Current::new(Snapshot::build(files.config().clone(), Arc::clone(files.keys()), None, &metrics));
         let (leave, drain) = Leave::new();
         let reloader = Reloader::new(files, Arc::clone(&current), Arc::clone(&metrics));
-        let shared = Shared { current, metrics, drain };
+        let crowd = Crowd::new(metrics.connections.clone(), metrics.connections_refused.clone());
+        let shared = Shared { current, metrics, crowd, drain };
         Ok(Self { shared, leave, reloader, admin, listeners, bound })
     }
 
@@ -169,16 +171,15 @@ async fn work(
 ) -> anyhow::Result<()> {
     let lines = Lines::new(out, shared.metrics.lines_dropped.clone());
     let mut drain = shared.drain.clone();
-    let connections = shared.metrics.connections.clone();
     let gateway = Rc::new(Gateway::new(shared, lines));
     let ticking = Rc::clone(&gateway);
     spawn_local(async move { ticking.tick().await });
     for socket in sockets {
         let socket = tokio::net::TcpListener::from_std(socket)?;
-        spawn_local(accept::run(socket, Rc::clone(&gateway), drain.clone(), connections.clone()));
+        spawn_local(accept::run(socket, Rc::clone(&gateway), drain.clone()));
     }
     let deadline = drain.deadline().await;
-    if timeout_at(deadline, gateway.open().none()).await.is_err() {
+    if timeout_at(deadline, gateway.worker().open.none()).await.is_err() {
         tracing::warn!("the grace period is over; what is still open is cut");
         gateway.cut();
     }

@@ -55,6 +55,7 @@ async fn run(
 ) {
     let Switched { upstream, early, chunk } = switched;
     let upstream = Side { socket: upstream, early };
+    exchange.landed();
     let metrics = Arc::clone(exchange.metrics());
     metrics.tunnels.inc();
     metrics.tunnels_opened.inc();

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
+use crate::accept::Taken;
 use crate::accept::peer::Peer;
 use crate::config::route::ErrorForm;
 use crate::config::surface::Channel;
@@ -38,6 +39,7 @@ pub struct Exchange {
     route: Option<usize>,
     metrics: Arc<Metrics>,
     lines: Rc<Lines>,
+    in_flight: bool,
 }
 
 /// The body of an answer; its exchange ends with it.
@@ -73,6 +75,7 @@ impl Exchange {
             route: None,
             metrics: Arc::clone(metrics),
             lines: Rc::clone(lines),
+            in_flight: true,
         })
     }
 
@@ -117,6 +120,13 @@ impl Exchange {
     pub fn refused(mut self: Box<Self>, answer: Answer<Body>) -> Answer<Told> {
         self.record.status = answer.status.as_u16();
         answer.map(|body| Told { body, exchange: Some(self) })
+    }
+
+    /// Its answer has been given, and a channel goes on.
+    pub fn landed(&mut self) {
+        if std::mem::take(&mut self.in_flight) {
+            self.metrics.in_flight.dec();
+        }
     }
 
     /// How the route's surface treats channels, if it has any.
@@ -174,9 +184,9 @@ impl Drop for Exchange {
         } else if self.record.reason.is_none() && self.lines.is_ending() {
             self.record.reason = Some(Reason::Drained);
         }
+        self.landed();
         let route = self.snapshot.meters(self.route);
         self.metrics.count(&self.record, route);
-        self.metrics.in_flight.dec();
         self.lines.write(&self.record, route);
     }
 }
@@ -186,6 +196,14 @@ impl Told {
     #[must_use]
     pub fn untold(body: Body) -> Self {
         Self { body, exchange: None }
+    }
+}
+
+impl Taken for Told {
+    fn too_slow(&mut self) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.record.reason = Some(Reason::ClientSlow);
+        }
     }
 }
 

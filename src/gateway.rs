@@ -9,9 +9,9 @@ use http::Method;
 
 use crate::accept::body::Incoming;
 use crate::accept::clock::{Clock, TICK};
-use crate::accept::open::Open;
+use crate::accept::crowd::Most;
 use crate::accept::peer::Peer;
-use crate::accept::{Bounds, Door, Malformed, Reply, Switch};
+use crate::accept::{Bounds, Door, Malformed, Reply, Switch, Worker};
 use crate::channel::{self, Handshake, Refused};
 use crate::config::Credential;
 use crate::config::route::Access;
@@ -38,9 +38,7 @@ use crate::snapshot::{Held, Shared, Snapshot};
 #[derive(Debug)]
 pub struct Gateway {
     shared: Shared,
-    open: Rc<Open>,
-    clock: Rc<Clock>,
-    chunk: Rc<Chunk>,
+    worker: Worker,
     snapshot: RefCell<Rc<Held>>,
     client: Rc<Client>,
     lines: Rc<Lines>,
@@ -92,25 +90,23 @@ impl Door for Gateway {
 
     fn bounds(&self) -> Bounds {
         let snapshot = self.snapshot.borrow();
-        let (limits, timeouts) = (snapshot.live().limits, snapshot.live().timeouts);
+        let (limits, timeouts) = (&snapshot.live().limits, &snapshot.live().timeouts);
         Bounds {
             size: Limits { head: limits.head, fields: limits.fields, target: limits.target },
             head_wait: timeouts.head,
             idle: timeouts.keep_alive,
             patience: timeouts.idle,
+            connections: Most { all: limits.connections, of_one: Some(limits.connections_per_client) },
+            streams: limits.streams,
         }
     }
 
-    fn chunk(&self) -> &Rc<Chunk> {
-        &self.chunk
+    fn is_trusted(&self, peer: &Peer) -> bool {
+        peer.is_trusted(&self.snapshot.borrow().live().trusted_proxies)
     }
 
-    fn clock(&self) -> &Rc<Clock> {
-        &self.clock
-    }
-
-    fn open(&self) -> &Rc<Open> {
-        &self.open
+    fn worker(&self) -> &Worker {
+        &self.worker
     }
 }
 
@@ -132,12 +128,16 @@ impl Gateway {
             return Ok(Forwarded { answer, switched: None });
         }
         let live = snapshot.live();
+        if self.shared.metrics.in_flight.get() > i64::try_from(live.limits.in_flight).unwrap_or(i64::MAX) {
+            return Err(Refusal::Overloaded);
+        }
         let upstream = snapshot.upstreams.get(permit.surface.upstream).expect("a surface names an upstream");
         let outbound = Outbound {
             peer: from.peer,
             trusted: from.trusted,
             scheme: "http",
             id: &exchange.record.id,
+            body_most: permit.surface.body.unwrap_or(live.limits.body),
             strip_credential: live.credential == Credential::Strip,
             identity: live.identity_headers.then(|| snapshot.policy.scopes()),
         };
@@ -201,8 +201,8 @@ impl Gateway {
         let snapshot = RefCell::new(Rc::new(shared.current.hold()));
         let (clock, chunk) = (Rc::<Clock>::default(), Rc::<Chunk>::default());
         let client = Rc::new(Client::new(Rc::clone(&chunk), Rc::clone(&clock)));
-        let (open, refused, lines) = (Rc::default(), Refused::default(), Rc::new(lines));
-        Self { shared, open, clock, chunk, snapshot, client, lines, refused }
+        let worker = Worker { chunk, clock, open: Rc::default(), crowd: Arc::clone(&shared.crowd) };
+        Self { shared, worker, snapshot, client, lines: Rc::new(lines), refused: Refused::default() }
     }
 
     /// What is still open is about to be cut.
@@ -217,9 +217,9 @@ impl Gateway {
         loop {
             tick.tick().await;
             let now = Instant::now();
-            self.clock.tick(now);
+            self.worker.clock.tick(now);
             self.client.sweep(now);
-            self.open.look(now);
+            self.worker.open.look(now);
             self.lines.flush();
         }
     }

@@ -37,6 +37,8 @@ pub enum Refusal {
     Malformed(Malformed),
     /// It was admitted, and then something broke.
     Failed(Fault),
+    /// It was admitted, and too many are under way.
+    Overloaded,
     /// It was to be told over a WebSocket, and too many are being told so already.
     ChannelsBusy,
 }
@@ -62,6 +64,7 @@ impl Refusal {
             Self::Malformed(Malformed::Invalid(invalid)) => reason_of(*invalid),
             Self::Denied(denial) => denial.reason(),
             Self::Failed(fault) => fault.reason(),
+            Self::Overloaded => Reason::Overloaded,
             Self::ChannelsBusy => Reason::ChannelsBusy,
         }
     }
@@ -73,7 +76,7 @@ impl Refusal {
             Self::Malformed(Malformed::Invalid(invalid)) => Some(invalid.to_string().into()),
             Self::Denied(denial) => denial.detail(),
             Self::Failed(fault) => Some(fault.detail()),
-            Self::Malformed(Malformed::Late) | Self::ChannelsBusy => None,
+            Self::Malformed(Malformed::Late) | Self::Overloaded | Self::ChannelsBusy => None,
         }
     }
 
@@ -92,18 +95,22 @@ impl Refusal {
             Self::Denied(Denial::QueryMissing { name }) => {
                 ["The query parameter ", name, " is required."].concat().into()
             }
-            Self::Denied(_) | Self::Failed(_) | Self::ChannelsBusy | Self::Malformed(_) => {
-                self.reason().row().message.into()
-            }
+            Self::Denied(_)
+            | Self::Failed(_)
+            | Self::ChannelsBusy
+            | Self::Overloaded
+            | Self::Malformed(_) => self.reason().row().message.into(),
         }
     }
 
     fn status(&self) -> StatusCode {
         let status = match self {
             Self::Denied(Denial::RouteUnknown { status }) => *status,
-            Self::Denied(_) | Self::Failed(_) | Self::ChannelsBusy | Self::Malformed(_) => {
-                self.reason().row().status
-            }
+            Self::Denied(_)
+            | Self::Failed(_)
+            | Self::ChannelsBusy
+            | Self::Overloaded
+            | Self::Malformed(_) => self.reason().row().status,
         };
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
@@ -139,11 +146,12 @@ pub fn answer(refusal: &Refusal, form: ErrorForm, id: &Id) -> Answer<Body> {
     fields.push(SCOPEGATE_REASON, reason.code().as_bytes());
     match refusal {
         Refusal::Denied(denial) => denied(&mut fields, denial),
-        Refusal::Malformed(_) | Refusal::Failed(Fault::Client(Broken::Invalid(_)) | Fault::ClientTimeout) => {
+        Refusal::Malformed(_)
+        | Refusal::Failed(Fault::Client(Broken::Invalid(_) | Broken::TooLarge) | Fault::ClientTimeout) => {
             fields.push(b"connection", b"close");
         }
         Refusal::Failed(_) => {}
-        Refusal::ChannelsBusy => fields.push(b"retry-after", RETRY_AFTER),
+        Refusal::Overloaded | Refusal::ChannelsBusy => fields.push(b"retry-after", RETRY_AFTER),
     }
     let body = Body::Full(body(reason, &refusal.message(), form, id));
     Answer::new(refusal.status(), fields, body)

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::accept::crowd::Crowd;
 use crate::accept::drain::Drain;
 use crate::config::{Config, Live};
 use crate::decide::Policy;
@@ -56,6 +57,8 @@ pub struct Shared {
     pub current: Arc<Current>,
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
+    /// Connections of clients.
+    pub crowd: Arc<Crowd>,
     /// Whether we are leaving.
     pub drain: Drain,
 }

@@ -166,6 +166,7 @@ impl Pieces {
             trusted: false,
             scheme: "http",
             id: &self.id,
+            body_most: u64::MAX,
             strip_credential: false,
             identity: None,
         };

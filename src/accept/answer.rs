@@ -2,14 +2,14 @@
 
 use std::future::poll_fn;
 use std::io::Write as _;
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::Body;
 
+use super::Taken;
 use super::link::Link;
 use crate::message::answer::Answer;
 use crate::message::field::Kind;
@@ -63,16 +63,12 @@ impl Terms {
 }
 
 /// Sends an answer, its body as it comes.
-pub(super) async fn send<B>(link: &Link, terms: Terms, answer: Answer<B>) -> Sent
-where
-    B: Body<Data = Bytes>,
-{
+pub(super) async fn send<B: Taken>(link: &Link, terms: Terms, answer: Answer<B>) -> Sent {
     let ends = ends(&answer, terms);
     let mut text = Vec::with_capacity(ROOM);
     link.stop_asking(&mut text);
     let keeps_alive = head(&mut text, link, &answer, terms, ends);
-    let Answer { body, .. } = answer;
-    let mut body = pin!(body);
+    let Answer { mut body, .. } = answer;
     let mut pieces = Pieces::new(text);
     let mut more = ends != Ends::Nothing && (ends == Ends::Chunked || !body.is_end_stream());
     let sent = poll_fn(|cx| {
@@ -82,7 +78,7 @@ where
             }
             // A piece that has come goes with what stands before it.
             while more && pieces.takes() {
-                match body.as_mut().poll_frame(cx) {
+                match Pin::new(&mut body).poll_frame(cx) {
                     Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                         Ok(data) => {
                             pieces.data(data, ends == Ends::Chunked);
@@ -117,6 +113,9 @@ where
         Ok(()) if keeps_alive => Sent::Free,
         Ok(()) => Sent::Last,
         Err(()) => {
+            if link.peer.is_late() {
+                body.too_slow();
+            }
             if ends == Ends::Close {
                 link.reset();
             }

@@ -33,6 +33,9 @@ pub enum Broken {
     /// Its connection ended.
     #[error("the client left in the middle of its body")]
     Gone,
+    /// It is more than we take.
+    #[error("the client's body is larger than it may be")]
+    TooLarge,
     /// Its bytes are no body.
     #[error("the client's body is not what its head announced")]
     Invalid(#[source] Invalid),

@@ -25,7 +25,7 @@ enum Speaks {
 
 /// Serves a connection to its end.
 pub(super) async fn serve<D: Door>(socket: TcpStream, peer: Rc<Peer>, door: Rc<D>) {
-    let link = Rc::new(Link::new(socket, Bytes::new(), peer, Rc::clone(door.chunk())));
+    let link = Rc::new(Link::new(socket, Bytes::new(), peer, Rc::clone(&door.worker().chunk)));
     match hear(&link, door.bounds().head_wait).await {
         Some(Speaks::Http1) => http1::serve(link, door).await,
         Some(Speaks::Http2) => {

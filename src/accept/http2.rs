@@ -6,45 +6,84 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::rt::{Executor, Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::Door;
 use super::body::Incoming;
 use super::peer::Peer;
+use super::streams::Streams;
+use super::{Door, Malformed};
 use crate::message::head::Head;
+
+/// What a client may have on its way to us that we have not taken: a stream's first window, and all of them together.
+/// The protocol's own 64 KiB would have a connection wait for every stream in turn.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What waits for a client that does not take it, on each stream.
+const UNTAKEN: usize = 64 * 1024;
+/// After a goodbye of ours.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection to its end. What ends it is the client's matter, or has been told by its requests.
 pub(super) async fn serve<D: Door>(socket: TcpStream, read: Bytes, peer: Rc<Peer>, door: Rc<D>) {
-    let served = Rc::clone(&peer);
+    let bounds = door.bounds();
+    let streams = Streams::new(Rc::clone(&peer));
+    let (served, watching) = (Rc::clone(&peer), streams.clone());
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let (door, peer) = (Rc::clone(&door), Rc::clone(&served));
+        let (door, peer, streams) = (Rc::clone(&door), Rc::clone(&served), watching.clone());
         async move {
             let (parts, body) = request.into_parts();
-            let head = Head::of(&parts);
-            let answer = door.serve(peer, head, Incoming::Http2(body)).await.answer;
-            let mut response = Response::new(answer.body);
+            let answer = match Head::of(&parts, &bounds.size) {
+                Ok(head) => door.serve(peer, head, Incoming::Http2(body)).await.answer,
+                Err(invalid) => door.refuse(&peer, Malformed::Invalid(invalid)),
+            };
+            let mut response = Response::new(streams.watched(answer.body, bounds.patience));
             *response.status_mut() = answer.status;
             *response.headers_mut() = answer.fields.into_map();
             Ok::<_, Infallible>(response)
         }
     });
     let socket = Again { socket: TokioIo::new(socket), read };
-    let mut connection = pin!(http2::Builder::new(Local).serve_connection(socket, service));
-    let mut closing = false;
+    let connection = http2::Builder::new(streams.clone())
+        .max_concurrent_streams(bounds.streams)
+        .max_header_list_size(u32::try_from(bounds.size.head).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(UNTAKEN)
+        .serve_connection(socket, service);
+    let mut connection = pin!(connection);
+    let (mut closing, mut idle) = (false, true);
+    // Until the first request it has as long as a head may take.
+    peer.wait(bounds.head_wait);
     poll_fn(|cx| {
         peer.watch(cx);
-        if peer.is_closing() && !closing {
+        if idle && peer.is_late() && closing {
+            return Poll::Ready(());
+        }
+        if !closing && (peer.is_closing() || (idle && peer.is_late())) {
             closing = true;
             connection.as_mut().graceful_shutdown();
+            peer.wait(LINGER);
+        } else if !idle && peer.is_late() {
+            streams.end_stuck(bounds.patience);
         }
-        connection.as_mut().poll(cx).map(drop)
+        let polled = connection.as_mut().poll(cx);
+        if idle != streams.is_empty() {
+            idle = !idle;
+            if idle {
+                peer.wait(if closing { LINGER } else { bounds.idle });
+            } else {
+                peer.rest();
+            }
+        }
+        polled.map(drop)
     })
     .await;
 }
@@ -94,15 +133,5 @@ impl Write for Again {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, parts)
-    }
-}
-
-/// Tasks of a connection stay on its worker.
-#[derive(Debug, Clone, Copy)]
-struct Local;
-
-impl<F: Future<Output: 'static> + 'static> Executor<F> for Local {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
     }
 }

@@ -4,22 +4,24 @@ mod answer;
 pub mod body;
 pub mod clock;
 mod connection;
+pub mod crowd;
 pub mod drain;
 mod http1;
 mod http2;
 mod link;
 pub mod open;
 pub mod peer;
+mod streams;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
-use prometheus::IntGauge;
 use socket2::{Domain, Protocol, Type};
 use tokio::net::TcpStream;
 
@@ -29,6 +31,7 @@ use crate::message::head::{Head, Limits};
 use crate::message::invalid::Invalid;
 use body::Incoming;
 use clock::Clock;
+use crowd::{Crowd, Most};
 use drain::Drain;
 use open::Open;
 use peer::Peer;
@@ -42,7 +45,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// What a connection hands its requests to.
 pub trait Door: 'static {
     /// What it answers with.
-    type Body: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + 'static;
+    type Body: Taken + 'static;
 
     /// Answers one request.
     fn serve(
@@ -55,20 +58,36 @@ pub trait Door: 'static {
     /// Answers what is no request.
     fn refuse(&self, peer: &Rc<Peer>, malformed: Malformed) -> Answer<Self::Body>;
 
-    /// How large a head may be, and how long a client may take.
+    /// How much is taken of a client, and how long it may take.
     fn bounds(&self) -> Bounds;
 
-    /// What connections read into.
-    fn chunk(&self) -> &Rc<Chunk>;
+    /// Whether an address stands for many clients.
+    fn is_trusted(&self, peer: &Peer) -> bool;
 
-    /// What time it is for them.
-    fn clock(&self) -> &Rc<Clock>;
-
-    /// Where they are known.
-    fn open(&self) -> &Rc<Open>;
+    /// What its connections share.
+    fn worker(&self) -> &Worker;
 }
 
-/// How large a head may be, and how long a client may take.
+/// The body of an answer, as a client takes it.
+pub trait Taken: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Unpin {
+    /// The client took nothing of it for too long, and gets no more.
+    fn too_slow(&mut self);
+}
+
+/// What the connections of a worker share.
+#[derive(Debug)]
+pub struct Worker {
+    /// What they read into.
+    pub chunk: Rc<Chunk>,
+    /// What time it is for them.
+    pub clock: Rc<Clock>,
+    /// Where they are known.
+    pub open: Rc<Open>,
+    /// With the connections of all other workers.
+    pub crowd: Arc<Crowd>,
+}
+
+/// How much is taken of a client, and how long it may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Of a head.
@@ -79,6 +98,10 @@ pub struct Bounds {
     pub idle: Duration,
     /// For a client that takes nothing of its answer.
     pub patience: Duration,
+    /// Connections.
+    pub connections: Most,
+    /// Requests at once on one connection of HTTP/2.
+    pub streams: u32,
 }
 
 /// Why what has come is no request.
@@ -107,22 +130,6 @@ impl<B> From<Answer<B>> for Reply<B> {
 /// Takes a socket, and what has been read from it.
 pub type Switch = Box<dyn FnOnce(TcpStream, Bytes) -> Pin<Box<dyn Future<Output = ()>>>>;
 
-/// One of a gauge's things, for as long as it lives: however it ends, it is not counted any more.
-struct Counted(IntGauge);
-
-impl Counted {
-    fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 /// One socket a worker for one address, so that the kernel deals out connections (`SO_REUSEPORT`).
 ///
 /// Sharing a port must not hide a second instance of this program, so the address is first bound alone.
@@ -145,32 +152,34 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
 }
 
 /// Takes connections until the drain closes the listener.
-pub async fn run<D: Door>(
-    listener: tokio::net::TcpListener,
-    door: Rc<D>,
-    mut drain: Drain,
-    connections: IntGauge,
-) {
+pub async fn run<D: Door>(listener: tokio::net::TcpListener, door: Rc<D>, mut drain: Drain) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = drain.closing() => return door.open().close(),
+            () = drain.closing() => return door.worker().open.close(),
         };
         match accepted {
-            Ok((stream, address)) => {
-                // A failure here means that the client has gone already; reading will say so.
-                let _ = stream.set_nodelay(true);
-                let (peer, door) = (Rc::new(Peer::new(address, door.clock())), Rc::clone(&door));
-                let counted = (Open::connect(door.open(), &peer), Counted::new(&connections));
-                tokio::task::spawn_local(async move {
-                    connection::serve(stream, peer, door).await;
-                    drop(counted);
-                });
-            }
+            Ok((stream, address)) => take(stream, address, &door),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
+}
+
+/// Serves a connection, or closes it where there is no place for it.
+fn take<D: Door>(stream: TcpStream, address: SocketAddr, door: &Rc<D>) {
+    let Worker { clock, open, crowd, .. } = door.worker();
+    let peer = Rc::new(Peer::new(address, clock));
+    let most = door.bounds().connections;
+    let most = if door.is_trusted(&peer) { Most { of_one: None, ..most } } else { most };
+    let Some(place) = Crowd::enter(crowd, peer.ip, most) else { return };
+    // A failure here means that the client has gone already; reading will say so.
+    let _ = stream.set_nodelay(true);
+    let (entered, door) = (Open::connect(open, &peer), Rc::clone(door));
+    tokio::task::spawn_local(async move {
+        connection::serve(stream, peer, door).await;
+        drop((entered, place));
+    });
 }

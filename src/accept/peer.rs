@@ -79,6 +79,11 @@ impl Peer {
         self.deadline.set(None);
     }
 
+    /// Somebody waits for it.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.deadline.get().is_some()
+    }
+
     /// It took too long.
     #[must_use]
     pub fn is_late(&self) -> bool {

@@ -53,6 +53,16 @@ pub struct Limits {
     pub fields: usize,
     /// Bytes of a request's target.
     pub target: usize,
+    /// Bytes of a request's body, where its surface says nothing else.
+    pub body: u64,
+    /// Connections of all clients together.
+    pub connections: usize,
+    /// Connections of one client's address; of trusted proxies, which bring many clients, all.
+    pub connections_per_client: usize,
+    /// Requests that the upstreams work on at once.
+    pub in_flight: usize,
+    /// Requests at once on one connection of HTTP/2.
+    pub streams: u32,
 }
 
 impl Limits {
@@ -64,6 +74,18 @@ impl Limits {
     pub const FIELDS: usize = 100;
     /// What a stock Node server takes for a whole head.
     pub const TARGET: usize = 16 * 1024;
+    /// A body passes through and is never held, so this ends only what never ends: sixty-four times what Fastify takes.
+    pub const BODY: u64 = 64 << 20;
+    /// The most that it may be: no limit, for those who want none.
+    pub const BODY_MOST: u64 = 1 << 40;
+    /// About 10 KiB each where they rest: 100 MiB, which a sidecar may have.
+    pub const CONNECTIONS: usize = 10_000;
+    /// A browser opens six, a busy client a pool of some hundred.
+    pub const CONNECTIONS_PER_CLIENT: usize = 1_000;
+    /// A Node process serves some thousands a second in milliseconds each: with more than this at once it is not serving.
+    pub const IN_FLIGHT: usize = 4_096;
+    /// What browsers and gRPC are made for (RFC 9113, 6.5.2, asks for no fewer).
+    pub const STREAMS: u32 = 100;
 
     pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
         let mut fields = Fields::of(node, "`limits`", report)?;
@@ -73,8 +95,29 @@ impl Limits {
             let count = node.whole("`fields`", 8, MOST_FIELDS, report);
             count.and_then(|count| usize::try_from(count).ok())
         });
+        let body = fields
+            .or("body", Self::BODY, report, |node, report| node.bytes("`body`", 1, Self::BODY_MOST, report));
+        let mut number = |name, default: usize, most: i128| {
+            fields.or(name, default, report, |node, report| {
+                let number = node.whole(&format!("`{name}`"), 1, most, report);
+                number.and_then(|number| usize::try_from(number).ok())
+            })
+        };
+        let connections = number("connections", Self::CONNECTIONS, 10_000_000);
+        let per_client = number("connections_per_client", Self::CONNECTIONS_PER_CLIENT, 10_000_000);
+        let in_flight = number("in_flight", Self::IN_FLIGHT, 10_000_000);
+        let streams = number("streams", Self::STREAMS as usize, 10_000);
         fields.done(report);
-        Some(Self { head: head?, fields: count?, target: target? })
+        Some(Self {
+            head: head?,
+            fields: count?,
+            target: target?,
+            body: body?,
+            connections: connections?,
+            connections_per_client: per_client?,
+            in_flight: in_flight?,
+            streams: streams.and_then(|streams| u32::try_from(streams).ok())?,
+        })
     }
 }
 
@@ -96,7 +139,16 @@ fn size(
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { head: Self::HEAD, fields: Self::FIELDS, target: Self::TARGET }
+        Self {
+            head: Self::HEAD,
+            fields: Self::FIELDS,
+            target: Self::TARGET,
+            body: Self::BODY,
+            connections: Self::CONNECTIONS,
+            connections_per_client: Self::CONNECTIONS_PER_CLIENT,
+            in_flight: Self::IN_FLIGHT,
+            streams: Self::STREAMS,
+        }
     }
 }
 

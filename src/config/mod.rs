@@ -16,7 +16,7 @@ pub mod problem;
 pub mod route;
 pub mod surface;
 pub mod upstream;
-mod values;
+pub mod values;
 
 use std::path::PathBuf;
 

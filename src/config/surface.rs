@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::fields::{Fields, Report, place_of};
+use super::limits::Limits;
 use super::node::{Name, Node};
 use super::problem::Place;
 use super::route::{Access, Context, ERROR_FORMS, ErrorForm, Route};
@@ -23,6 +24,8 @@ pub struct Surface {
     pub private: bool,
     /// `%2F` may stand in the part of a path that `**` matches.
     pub encoded_slash: bool,
+    /// The most bytes of a body; `None` leaves that to [`Limits::body`].
+    pub body: Option<u64>,
     /// Set where the surface's requests are WebSocket handshakes.
     pub channel: Option<Channel>,
     /// Its routes, in the order of the file; never empty.
@@ -146,6 +149,8 @@ impl Surface {
         let private = fields.or("private", false, report, |node, report| node.bool("`private`", report));
         let encoded_slash =
             fields.or("encoded_slash", false, report, |node, report| node.bool("`encoded_slash`", report));
+        let body =
+            fields.maybe("body", report, |node, report| node.bytes("`body`", 1, Limits::BODY_MOST, report));
         let errors = fields.or("errors", ErrorForm::Object, report, |node, report| {
             node.one_of("`errors`", &ERROR_FORMS, report)
         });
@@ -180,6 +185,7 @@ impl Surface {
             upstream: upstream?,
             private: private?,
             encoded_slash: encoded_slash?,
+            body: body?,
             channel: channel?,
             routes,
         };

@@ -167,7 +167,8 @@ fn read_size(text: &str) -> Option<u64> {
 }
 
 /// As a person would write it.
-fn size(bytes: u64) -> String {
+#[must_use]
+pub fn size(bytes: u64) -> String {
     let (unit, size) =
         UNITS.iter().find(|(_, size)| bytes >= *size && bytes.is_multiple_of(*size)).unwrap_or(&("B", 1));
     format!("{}{unit}", bytes / size)

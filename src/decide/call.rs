@@ -150,7 +150,8 @@ mod tests {
         let check = |method: &str, target: &str, wanted: Result<(), Denial>| {
             let request = Request::builder().method(method).uri(target).version(Version::HTTP_2);
             let (parts, ()) = request.body(()).expect("a request").into_parts();
-            let got = Call::read(&Head::of(&parts), SystemTime::UNIX_EPOCH).map(|_| ());
+            let got =
+                Call::read(&Head::of(&parts, &LIMITS).expect("small"), SystemTime::UNIX_EPOCH).map(|_| ());
             assert_eq!(got, wanted, "{method} {target}");
         };
         check("GET", "http://a.example/a", Ok(()));

@@ -67,6 +67,7 @@ impl Fault {
             Self::Closed(_) => Reason::UpstreamClosed,
             Self::Invalid(_) | Self::Upgrade => Reason::UpstreamInvalid,
             Self::ClientTimeout => Reason::ClientTimeout,
+            Self::Client(Broken::TooLarge) => Reason::BodyTooLarge,
             Self::Client(Broken::Gone) => Reason::ClientGone,
             Self::Client(Broken::Invalid(_)) => Reason::ClientInvalid,
         }

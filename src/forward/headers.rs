@@ -35,6 +35,8 @@ pub struct Outbound<'a> {
     pub id: &'a Id,
     /// The upstream does not see credentials.
     pub strip_credential: bool,
+    /// The most bytes of its body.
+    pub body_most: u64,
     /// Tell the upstream who called, with the platform's names of scopes.
     pub identity: Option<&'a Scopes>,
 }

@@ -20,7 +20,7 @@ use http::StatusCode;
 use sha1::{Digest as _, Sha1};
 use tokio::net::TcpStream;
 
-use crate::accept::body::Incoming;
+use crate::accept::body::{Broken, Incoming};
 use crate::decide::permit::{Ask, Permit};
 use crate::message::answer::Answer;
 use crate::message::chunk::Chunk;
@@ -32,7 +32,7 @@ use crate::observe::record::Id;
 use body::Body;
 use client::{Answered, Client, Target};
 use fault::Fault;
-use headers::{Outbound, X_REQUEST_ID};
+use headers::{Announced, Outbound, X_REQUEST_ID};
 use upload::{Progress, Upload, announced};
 
 /// What came of a request that was forwarded.
@@ -66,8 +66,11 @@ pub async fn forward(
 ) -> Result<Forwarded, Fault> {
     let host = head.authority().unwrap_or(&target.upstream.host);
     let announced = announced(&body);
+    if matches!(announced, Announced::Length(length) if length > outbound.body_most) {
+        return Err(Fault::Client(Broken::TooLarge));
+    }
     let text = headers::write(head, host, announced, permit, outbound);
-    let upload = Upload::new(text, body, announced, *target.timeouts);
+    let upload = Upload::new(text, body, announced, outbound.body_most, *target.timeouts);
     *progress = upload.progress().cloned();
     let Answered { head: answer, rest, lease } = client.send(target, &head.method, upload).await?;
     let status = answer.status;

@@ -20,6 +20,8 @@ pub struct Upload {
     pieces: Pieces,
     body: Option<Incoming>,
     announced: Announced,
+    /// The most bytes of the body.
+    most: u64,
     /// No byte of it has left.
     untouched: bool,
     /// The upstream takes no more; what is still to come goes nowhere.
@@ -55,13 +57,14 @@ pub fn announced(body: &Incoming) -> Announced {
 impl Upload {
     /// A request with this head, which announced the client's body so.
     #[must_use]
-    pub fn new(head: Vec<u8>, body: Incoming, announced: Announced, timeouts: Timeouts) -> Self {
+    pub fn new(head: Vec<u8>, body: Incoming, announced: Announced, most: u64, timeouts: Timeouts) -> Self {
         let body = (announced != Announced::Nothing).then_some(body);
         Self {
             pieces: Pieces::new(head),
             progress: body.is_some().then(|| Rc::new(Progress { received: Cell::new(0) })),
             body,
             announced,
+            most,
             untouched: true,
             lost: false,
             timeouts,
@@ -144,7 +147,7 @@ impl Upload {
             self.pieces.clear();
         }
         match frame.map(http_body::Frame::into_data) {
-            Some(Ok(data)) => self.take(data),
+            Some(Ok(data)) => self.take(data)?,
             Some(Err(frame)) => {
                 let trailers = frame.into_trailers().unwrap_or_default();
                 if chunked {
@@ -173,10 +176,15 @@ impl Upload {
         }
     }
 
-    fn take(&mut self, data: Bytes) {
+    fn take(&mut self, data: Bytes) -> Result<(), Broken> {
         if let Some(progress) = &self.progress {
-            progress.received.set(progress.received.get() + data.len() as u64);
+            let received = progress.received.get() + data.len() as u64;
+            progress.received.set(received);
+            if received > self.most {
+                return Err(Broken::TooLarge);
+            }
         }
         self.pieces.data(data, self.announced == Announced::Chunked);
+        Ok(())
     }
 }

@@ -87,21 +87,26 @@ impl Head {
     }
 
     /// Of a request that another library has read.
-    #[must_use]
-    pub fn of(parts: &Parts) -> Self {
+    pub fn of(parts: &Parts, limits: &Limits) -> Result<Self, Invalid> {
+        if parts.headers.len() > limits.fields {
+            return Err(Invalid::TooLarge);
+        }
+        let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+        if target.len() > limits.target {
+            return Err(Invalid::TargetTooLong);
+        }
         let mut fields = Fields::with_capacity(512, parts.headers.len());
         for (name, value) in &parts.headers {
             fields.push(name.as_str().as_bytes(), value.as_bytes());
         }
-        let uri = &parts.uri;
-        Self {
+        Ok(Self {
             method: parts.method.clone(),
             version: parts.version,
             fields,
-            target: uri.path_and_query().map_or("", |target| target.as_str()).into(),
-            path: uri.path().len(),
-            authority: uri.authority().map(|authority| authority.as_str().into()),
-        }
+            target: target.into(),
+            path: parts.uri.path().len(),
+            authority: parts.uri.authority().map(|authority| authority.as_str().into()),
+        })
     }
 
     /// The path as it came. It is `/` where the target is an address without one (RFC 9110, 4.2.3).

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// Connections that clients hold open.
     pub connections: IntGauge,
+    /// Connections that were not taken, by the limit that was full.
+    pub connections_refused: IntCounterVec,
     /// WebSocket tunnels that are open.
     pub tunnels: IntGauge,
     /// WebSocket tunnels that were opened.
@@ -125,6 +127,7 @@ impl Metrics {
             upstream_retries: counters(r, "scopegate_upstream_retries_total", "Requests sent again because a kept connection had died.", &["upstream"]),
             in_flight: gauge(r, "scopegate_requests_in_flight", "Requests between their head and their last byte."),
             connections: gauge(r, "scopegate_connections", "Connections that clients hold open."),
+            connections_refused: counters(r, "scopegate_connections_refused_total", "Connections that were not taken, by the limit that was reached.", &["limit"]),
             tunnels: gauge(r, "scopegate_tunnels", "WebSocket tunnels that are open."),
             tunnels_opened: counter(r, "scopegate_tunnels_opened_total", "WebSocket tunnels that were opened."),
             lines_dropped: counter(r, "scopegate_access_log_dropped_total", "Access log lines that nobody read in time."),

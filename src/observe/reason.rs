@@ -61,6 +61,10 @@ pub enum Reason {
     KeysUnavailable,
     /// The key may not do this.
     ScopeMissing,
+    /// The body is larger than we take.
+    BodyTooLarge,
+    /// As many requests are in flight as we allow.
+    Overloaded,
     /// As many refused channels are being told so as we allow.
     ChannelsBusy,
     /// The upstream's name has no address.
@@ -83,6 +87,8 @@ pub enum Reason {
     ClientInvalid,
     /// The client left before its answer was whole.
     ClientGone,
+    /// The client took nothing of its answer for too long.
+    ClientSlow,
     /// Neither side of a channel said anything for too long.
     ChannelIdle,
     /// A side of a channel broke off.
@@ -109,7 +115,7 @@ impl Reason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 45] = [
         Self::Passed,
         Self::Preflight,
         Self::RequestInvalid,
@@ -137,6 +143,8 @@ impl Reason {
         Self::TeamDisabled,
         Self::KeysUnavailable,
         Self::ScopeMissing,
+        Self::BodyTooLarge,
+        Self::Overloaded,
         Self::ChannelsBusy,
         Self::UpstreamUnresolved,
         Self::UpstreamRefused,
@@ -148,6 +156,7 @@ impl Reason {
         Self::ClientTimeout,
         Self::ClientInvalid,
         Self::ClientGone,
+        Self::ClientSlow,
         Self::ChannelIdle,
         Self::ChannelBroken,
         Self::Drained,
@@ -198,6 +207,8 @@ impl Reason {
             Self::TeamDisabled => ("team_disabled", 401, "The team of this API key is turned off."),
             Self::KeysUnavailable => ("keys_unavailable", 503, "API keys cannot be checked right now. Try again."),
             Self::ScopeMissing => ("scope_missing", 403, "This API key lacks a scope."),
+            Self::BodyTooLarge => ("body_too_large", 413, "The request's body is larger than this path takes."),
+            Self::Overloaded => ("overloaded", 503, "Too many requests at once. Try again."),
             Self::ChannelsBusy => ("channels_busy", 503, "Too many refused channels at once. Try again."),
             Self::UpstreamUnresolved => ("upstream_unresolved", 502, "The service behind this gateway cannot be found."),
             Self::UpstreamRefused => ("upstream_refused", 502, "The service behind this gateway does not take connections."),
@@ -209,6 +220,7 @@ impl Reason {
             Self::ClientTimeout => ("client_timeout", 408, "The request's body did not arrive in time."),
             Self::ClientInvalid => ("client_invalid", 400, "The request's body is not what its head announced."),
             Self::ClientGone => ("client_gone", 499, "The client left before its answer was whole."),
+            Self::ClientSlow => ("client_slow", 0, "The client took nothing of its answer for too long, and was cut off."),
             Self::ChannelIdle => ("channel_idle", 0, "Neither side of the channel said anything for too long."),
             Self::ChannelBroken => ("channel_broken", 0, "A side of the channel broke off."),
             Self::Drained => ("drained", 0, "This gateway ended before the answer was whole, or closed the channel to end."),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use allocation_counter::measure;
 use scopegate::accept;
+use scopegate::accept::crowd::Crowd;
 use scopegate::accept::drain::Leave;
 use scopegate::gateway::Gateway;
 use scopegate::observe::lines::{self, Lines};
@@ -34,7 +35,8 @@ fn tenths(line: &str, status: u16) -> u64 {
     let (leave, drain) = Leave::new();
     let (out, _writer) = lines::writer(std::io::sink()).expect("a thread");
     let lines = Lines::new(Some(out), metrics.lines_dropped.clone());
-    let shared = Shared { current, metrics: Arc::clone(&metrics), drain: drain.clone() };
+    let crowd = Crowd::new(metrics.connections.clone(), metrics.connections_refused.clone());
+    let shared = Shared { crowd, current, metrics: Arc::clone(&metrics), drain: drain.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let tasks = LocalSet::new();
     let gateway = Rc::new(Gateway::new(shared, lines));
@@ -43,7 +45,7 @@ fn tenths(line: &str, status: u16) -> u64 {
     let address = listener.local_addr().expect("an address");
     tasks.block_on(&runtime, async {
         let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
-        spawn_local(accept::run(listener, Rc::clone(&gateway), drain.clone(), metrics.connections.clone()));
+        spawn_local(accept::run(listener, Rc::clone(&gateway), drain.clone()));
     });
     let asked = Arc::new(AtomicUsize::new(0));
     let (go, gone) = std::sync::mpsc::channel::<usize>();

@@ -1,0 +1,100 @@
+//! Who holds how many connections, over all workers.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::{IntCounterVec, IntGauge};
+
+/// Connections of all clients. It is asked when one comes and when one goes, never for a request.
+#[derive(Debug)]
+pub struct Crowd {
+    of: Mutex<HashMap<IpAddr, usize>>,
+    all: IntGauge,
+    refused: IntCounterVec,
+}
+
+/// How many there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// In all.
+    pub all: usize,
+    /// Of one address; `None` where that stands for many clients.
+    pub of_one: Option<usize>,
+}
+
+/// A place in the crowd, for as long as its connection lives.
+#[derive(Debug)]
+pub struct Place {
+    crowd: Arc<Crowd>,
+    of: IpAddr,
+}
+
+impl Crowd {
+    /// Nobody yet; this gauge follows it, and this counter those who are refused.
+    #[must_use]
+    pub fn new(all: IntGauge, refused: IntCounterVec) -> Arc<Self> {
+        Arc::new(Self { of: Mutex::default(), all, refused })
+    }
+
+    /// A place for one more, if there is one.
+    pub fn enter(this: &Arc<Self>, client: IpAddr, most: Most) -> Option<Place> {
+        let mut of = this.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let have = of.get(&client).copied().unwrap_or_default();
+        let full = if usize::try_from(this.all.get()).unwrap_or_default() >= most.all {
+            "connections"
+        } else if most.of_one.is_some_and(|most| have >= most) {
+            "connections_per_client"
+        } else {
+            of.insert(client, have + 1);
+            this.all.inc();
+            return Some(Place { crowd: Arc::clone(this), of: client });
+        };
+        drop(of);
+        this.refused.with_label_values(&[full]).inc();
+        None
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.crowd.all.dec();
+        let mut of = self.crowd.of.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(have) = of.get_mut(&self.of) {
+            *have -= 1;
+            if *have == 0 {
+                of.remove(&self.of);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Opts;
+
+    use super::*;
+
+    #[test]
+    fn places_are_given_back() {
+        let gauge = IntGauge::new("all", "all").expect("a gauge");
+        let refused = IntCounterVec::new(Opts::new("refused", "refused"), &["limit"]).expect("a counter");
+        let crowd = Crowd::new(gauge.clone(), refused.clone());
+        let [one, other]: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+        let most = Most { all: 3, of_one: Some(2) };
+        let enter = |who, most| Crowd::enter(&crowd, who, most);
+        let places = [enter(one, most).expect("room"), enter(one, most).expect("room")];
+        assert!(enter(one, most).is_none());
+        let last = enter(other, most).expect("room");
+        assert!(enter(other, Most { of_one: None, ..most }).is_none());
+        for limit in ["connections", "connections_per_client"] {
+            assert_eq!(refused.with_label_values(&[limit]).get(), 1, "{limit}");
+        }
+        drop(places);
+        assert_eq!(gauge.get(), 1);
+        let again = [enter(one, most).expect("room"), enter(one, most).expect("room")];
+        drop((again, last));
+        assert_eq!(gauge.get(), 0);
+        assert!(crowd.of.lock().expect("no panic").is_empty());
+    }
+}
