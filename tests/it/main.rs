@@ -36,6 +36,7 @@ mod harness;
 mod hostile;
 mod http2;
 mod keys;
+mod limits;
 mod log;
 mod moved;
 mod regression;
