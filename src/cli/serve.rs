@@ -3,12 +3,17 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::PROBLEMS;
 use crate::app::App;
+use crate::config::limits::Limits;
 use crate::observe::events;
 use crate::reload::Files;
+
+/// File descriptors of listeners, logs and files.
+const OTHERS: usize = 64;
 
 /// Serves until SIGTERM or SIGINT, then drains; a second signal ends it at once.
 pub(super) fn run(config: &Path) -> anyhow::Result<ExitCode> {
@@ -21,6 +26,7 @@ pub(super) fn run(config: &Path) -> anyhow::Result<ExitCode> {
     };
     let _events = events::init(loaded.value.config().fixed.log.events);
     crate::reload::report(&loaded.problems);
+    descriptors(&loaded.value.config().live.limits);
     App::bind(loaded.value)?.run(async {
         // Without the signals there would be no end but a kill; that is worth an end right now.
         let Ok(mut signals) = Signals::new() else { return };
@@ -32,6 +38,26 @@ pub(super) fn run(config: &Path) -> anyhow::Result<ExitCode> {
         });
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes as many file descriptors as the system allows: the usual 1,024 are a limit of another time. Says so where they are
+/// too few for the connections that the configuration allows, each of which may need one to an upstream.
+fn descriptors(limits: &Limits) {
+    let mut have = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: have.maximum, maximum: have.maximum };
+    if setrlimit(Resource::Nofile, most).is_ok() {
+        have = most;
+    }
+    let need = limits.connections + limits.connections.min(limits.in_flight) + OTHERS;
+    if let Some(have) = have.current
+        && have < need as u64
+    {
+        tracing::warn!(
+            have,
+            need,
+            "fewer file descriptors than `limits.connections` and `limits.in_flight` may need: raise the limit of the process, or lower these"
+        );
+    }
 }
 
 /// What tells a process to end: the kubelet, or a person at a terminal.

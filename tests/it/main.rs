@@ -39,6 +39,7 @@ mod keys;
 mod limits;
 mod log;
 mod moved;
+mod panics;
 mod regression;
 mod reload;
 mod resting;
