@@ -147,6 +147,7 @@ fn shown(config: &Config) -> Value {
             "connections_per_client": limits.connections_per_client,
             "in_flight": limits.in_flight,
             "streams": limits.streams,
+            "resets": limits.resets,
         },
         "drain": {
             "delay": humantime::format_duration(drain.delay).to_string(),

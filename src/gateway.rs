@@ -98,7 +98,12 @@ impl Door for Gateway {
             patience: timeouts.idle,
             connections: Most { all: limits.connections, of_one: Some(limits.connections_per_client) },
             streams: limits.streams,
+            resets: limits.resets,
         }
+    }
+
+    fn broke(&self, reason: &'static str) {
+        self.shared.metrics.http2_broken.with_label_values(&[reason]).inc();
     }
 
     fn is_trusted(&self, peer: &Peer) -> bool {

@@ -41,7 +41,7 @@ pub(super) async fn serve<D: Door>(socket: TcpStream, peer: Rc<Peer>, door: Rc<D
 /// Reads until it is clear which HTTP this is; `None` where the client leaves before, or takes too long. Until it says
 /// something, the socket is all that it costs.
 async fn hear(link: &Link, wait: Duration) -> Option<Speaks> {
-    link.peer.wait(wait);
+    link.peer.idle(wait);
     let mut heard: Vec<u8> = Vec::new();
     poll_fn(|cx| {
         loop {

@@ -37,11 +37,17 @@ impl Crowd {
         Arc::new(Self { of: Mutex::default(), all, refused })
     }
 
-    /// A place for one more, if there is one.
-    pub fn enter(this: &Arc<Self>, client: IpAddr, most: Most) -> Option<Place> {
+    /// A place for one more, if there is one; or where somebody who needs his no more has made room.
+    pub fn enter(
+        this: &Arc<Self>,
+        client: IpAddr,
+        most: Most,
+        make_room: impl FnOnce() -> bool,
+    ) -> Option<Place> {
         let mut of = this.of.lock().unwrap_or_else(PoisonError::into_inner);
         let have = of.get(&client).copied().unwrap_or_default();
-        let full = if usize::try_from(this.all.get()).unwrap_or_default() >= most.all {
+        let is_full = usize::try_from(this.all.get()).unwrap_or_default() >= most.all;
+        let full = if is_full && !make_room() {
             "connections"
         } else if most.of_one.is_some_and(|most| have >= most) {
             "connections_per_client"
@@ -82,11 +88,12 @@ mod tests {
         let crowd = Crowd::new(gauge.clone(), refused.clone());
         let [one, other]: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
         let most = Most { all: 3, of_one: Some(2) };
-        let enter = |who, most| Crowd::enter(&crowd, who, most);
+        let enter = |who, most| Crowd::enter(&crowd, who, most, || false);
         let places = [enter(one, most).expect("room"), enter(one, most).expect("room")];
         assert!(enter(one, most).is_none());
         let last = enter(other, most).expect("room");
         assert!(enter(other, Most { of_one: None, ..most }).is_none());
+        drop(Crowd::enter(&crowd, other, most, || true).expect("room was made"));
         for limit in ["connections", "connections_per_client"] {
             assert_eq!(refused.with_label_values(&[limit]).get(), 1, "{limit}");
         }

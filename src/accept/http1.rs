@@ -93,7 +93,7 @@ async fn next(link: &Link, bounds: &Bounds) -> Next {
                 }
             } else if read.is_empty() && !waiting {
                 waiting = true;
-                link.peer.wait(bounds.idle);
+                link.peer.idle(bounds.idle);
             }
             link.peer.watch(cx);
             // What has come is read first: it was sent before the client could know.

@@ -1,6 +1,7 @@
 //! Requests of a client over HTTP/2, which hyper reads.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -35,9 +36,9 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(super) async fn serve<D: Door>(socket: TcpStream, read: Bytes, peer: Rc<Peer>, door: Rc<D>) {
     let bounds = door.bounds();
     let streams = Streams::new(Rc::clone(&peer));
-    let (served, watching) = (Rc::clone(&peer), streams.clone());
+    let (served, watching, serving) = (Rc::clone(&peer), streams.clone(), Rc::clone(&door));
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let (door, peer, streams) = (Rc::clone(&door), Rc::clone(&served), watching.clone());
+        let (door, peer, streams) = (Rc::clone(&serving), Rc::clone(&served), watching.clone());
         async move {
             let (parts, body) = request.into_parts();
             let answer = match Head::of(&parts, &bounds.size) {
@@ -57,15 +58,17 @@ pub(super) async fn serve<D: Door>(socket: TcpStream, read: Bytes, peer: Rc<Peer
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(UNTAKEN)
+        .max_pending_accept_reset_streams(bounds.resets)
+        .max_local_error_reset_streams(bounds.resets)
         .serve_connection(socket, service);
     let mut connection = pin!(connection);
     let (mut closing, mut idle) = (false, true);
     // Until the first request it has as long as a head may take.
     peer.wait(bounds.head_wait);
-    poll_fn(|cx| {
+    let ended = poll_fn(|cx| {
         peer.watch(cx);
         if idle && peer.is_late() && closing {
-            return Poll::Ready(());
+            return Poll::Ready(Ok(()));
         }
         if !closing && (peer.is_closing() || (idle && peer.is_late())) {
             closing = true;
@@ -78,15 +81,37 @@ pub(super) async fn serve<D: Door>(socket: TcpStream, read: Bytes, peer: Rc<Peer
         if idle != streams.is_empty() {
             idle = !idle;
             if idle {
-                peer.wait(if closing { LINGER } else { bounds.idle });
+                peer.idle(if closing { LINGER } else { bounds.idle });
             } else {
                 peer.rest();
             }
         }
-        polled.map(drop)
+        polled
     })
     .await;
+    if let Err(error) = ended {
+        door.broke(reason(&error));
+    }
 }
+
+/// What ended a connection that did not end well, by the protocol's own names (RFC 9113, 7).
+fn reason(error: &hyper::Error) -> &'static str {
+    let cause =
+        error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()).and_then(h2::Error::reason);
+    let named = |known: &(h2::Reason, &'static str)| (Some(known.0) == cause).then_some(known.1);
+    NAMES.iter().find_map(named).unwrap_or("io")
+}
+
+const NAMES: [(h2::Reason, &str); 8] = [
+    (h2::Reason::PROTOCOL_ERROR, "protocol_error"),
+    (h2::Reason::INTERNAL_ERROR, "internal_error"),
+    (h2::Reason::FLOW_CONTROL_ERROR, "flow_control_error"),
+    (h2::Reason::SETTINGS_TIMEOUT, "settings_timeout"),
+    (h2::Reason::STREAM_CLOSED, "stream_closed"),
+    (h2::Reason::FRAME_SIZE_ERROR, "frame_size_error"),
+    (h2::Reason::COMPRESSION_ERROR, "compression_error"),
+    (h2::Reason::ENHANCE_YOUR_CALM, "enhance_your_calm"),
+];
 
 /// A socket of which something has been read that is read again.
 struct Again {

@@ -61,6 +61,9 @@ pub trait Door: 'static {
     /// How much is taken of a client, and how long it may take.
     fn bounds(&self) -> Bounds;
 
+    /// A connection of HTTP/2 has broken, for this reason.
+    fn broke(&self, reason: &'static str);
+
     /// Whether an address stands for many clients.
     fn is_trusted(&self, peer: &Peer) -> bool;
 
@@ -102,6 +105,8 @@ pub struct Bounds {
     pub connections: Most,
     /// Requests at once on one connection of HTTP/2.
     pub streams: u32,
+    /// Streams that were reset, and are not forgotten yet.
+    pub resets: usize,
 }
 
 /// Why what has come is no request.
@@ -174,7 +179,7 @@ fn take<D: Door>(stream: TcpStream, address: SocketAddr, door: &Rc<D>) {
     let peer = Rc::new(Peer::new(address, clock));
     let most = door.bounds().connections;
     let most = if door.is_trusted(&peer) { Most { of_one: None, ..most } } else { most };
-    let Some(place) = Crowd::enter(crowd, peer.ip, most) else { return };
+    let Some(place) = Crowd::enter(crowd, peer.ip, most, || open.make_room()) else { return };
     // A failure here means that the client has gone already; reading will say so.
     let _ = stream.set_nodelay(true);
     let (entered, door) = (Open::connect(open, &peer), Rc::clone(door));

@@ -52,6 +52,13 @@ impl Open {
         self.each(|peer| peer.look(now));
     }
 
+    /// Ends the connection that is oldest of those on which nothing is asked; false where there is none.
+    pub fn make_room(&self) -> bool {
+        let peers = self.peers.borrow();
+        let idle = peers.iter().filter_map(Weak::upgrade).find(|peer| peer.is_idle());
+        idle.inspect(|peer| peer.close()).is_some()
+    }
+
     fn each(&self, tell: impl Fn(&Peer)) {
         self.peers.borrow_mut().retain(|peer| {
             peer.upgrade().is_some_and(|peer| {

@@ -20,6 +20,7 @@ pub struct Peer {
     clock: Rc<Clock>,
     deadline: Cell<Option<Instant>>,
     late: Cell<bool>,
+    idle: Cell<bool>,
     closing: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -35,6 +36,7 @@ impl Peer {
             clock: Rc::clone(clock),
             deadline: Cell::new(None),
             late: Cell::new(false),
+            idle: Cell::new(false),
             closing: Cell::new(false),
             waker: RefCell::new(None),
         }
@@ -67,14 +69,22 @@ impl Peer {
         }
     }
 
+    /// It may take so long from now on, and nothing is lost if it is not waited for.
+    pub fn idle(&self, limit: Duration) {
+        self.wait(limit);
+        self.idle.set(true);
+    }
+
     /// It may take so long from now on.
     pub fn wait(&self, limit: Duration) {
+        self.idle.set(false);
         self.late.set(false);
         self.deadline.set(Some(self.clock.after(limit)));
     }
 
     /// Nobody waits for it.
     pub fn rest(&self) {
+        self.idle.set(false);
         self.late.set(false);
         self.deadline.set(None);
     }
@@ -94,6 +104,11 @@ impl Peer {
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.closing.get()
+    }
+
+    /// Nothing is asked on it, and nobody has told it to end.
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle.get() && !self.closing.get()
     }
 
     /// The connection is to end as soon as it is free.

@@ -63,6 +63,8 @@ pub struct Limits {
     pub in_flight: usize,
     /// Requests at once on one connection of HTTP/2.
     pub streams: u32,
+    /// Streams of one connection of HTTP/2 that were reset, and are not forgotten yet.
+    pub resets: usize,
 }
 
 impl Limits {
@@ -86,6 +88,8 @@ impl Limits {
     pub const IN_FLIGHT: usize = 4_096;
     /// What browsers and gRPC are made for (RFC 9113, 6.5.2, asks for no fewer).
     pub const STREAMS: u32 = 100;
+    /// A page that is left resets all that it asked for at once.
+    pub const RESETS: usize = 100;
 
     pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
         let mut fields = Fields::of(node, "`limits`", report)?;
@@ -106,6 +110,7 @@ impl Limits {
         let connections = number("connections", Self::CONNECTIONS, 10_000_000);
         let per_client = number("connections_per_client", Self::CONNECTIONS_PER_CLIENT, 10_000_000);
         let in_flight = number("in_flight", Self::IN_FLIGHT, 10_000_000);
+        let resets = number("resets", Self::RESETS, 100_000);
         let streams = number("streams", Self::STREAMS as usize, 10_000);
         fields.done(report);
         Some(Self {
@@ -117,6 +122,7 @@ impl Limits {
             connections_per_client: per_client?,
             in_flight: in_flight?,
             streams: streams.and_then(|streams| u32::try_from(streams).ok())?,
+            resets: resets?,
         })
     }
 }
@@ -148,6 +154,7 @@ impl Default for Limits {
             connections_per_client: Self::CONNECTIONS_PER_CLIENT,
             in_flight: Self::IN_FLIGHT,
             streams: Self::STREAMS,
+            resets: Self::RESETS,
         }
     }
 }

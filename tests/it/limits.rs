@@ -116,14 +116,40 @@ fn connections_are_counted_in_all_and_for_each_client() {
     let one: Vec<_> = (0..2).map(|_| open("127.0.0.1:0").expect("room")).collect();
     assert!(open("127.0.0.1:0").is_none(), "the third of one client");
     let proxy: Vec<_> = (0..3).map(|_| open("127.0.0.3:0").expect("a proxy brings many")).collect();
-    let other = open("127.0.0.2:0").expect("room for another client");
-    assert!(open("127.0.0.3:0").is_none(), "the seventh in all");
-    for (limit, count) in [("connections", 1.0), ("connections_per_client", 1.0)] {
-        let metric = format!("scopegate_connections_refused_total{{limit=\"{limit}\"}}");
-        assert_eq!(scopegate.metric(&metric), count, "{limit}");
-    }
-    drop((one, proxy, other));
+    let mut busy = from_address("127.0.0.2:0", scopegate.address);
+    busy.send("GET /health HTTP/1.1\r\n");
+    eventually("all six", || (scopegate.metric("scopegate_connections") == 6.0).then_some(()));
+    // Who asks nothing makes room for who does.
+    let new = open("127.0.0.2:0").expect("room for a seventh");
+    let mut oldest = one.into_iter().next().expect("the first");
+    let mut rest = Vec::new();
+    oldest.stream.read_to_end(&mut rest).expect("the first has ended");
+    busy.send("Host: a\r\n\r\n");
+    assert_eq!(busy.answer(false).status, 200);
+    assert_eq!(
+        scopegate.metric("scopegate_connections_refused_total{limit=\"connections_per_client\"}"),
+        1.0
+    );
+    drop((new, proxy, oldest));
     eventually("room again", || open("127.0.0.1:0"));
+}
+
+#[test]
+fn where_everybody_is_busy_there_is_no_room() {
+    let upstream = Upstream::start();
+    let scopegate = Setup::new(&upstream).and("limits: { connections: 2 }").start();
+    let mut busy: Vec<_> = (0..2).map(|_| Client::connect(scopegate.address)).collect();
+    for client in &mut busy {
+        client.send("GET /health HTTP/1.1\r\n");
+    }
+    eventually("both", || (scopegate.metric("scopegate_connections") == 2.0).then_some(()));
+    let mut third = Client::connect(scopegate.address);
+    assert!(third.is_closed());
+    assert_eq!(scopegate.metric("scopegate_connections_refused_total{limit=\"connections\"}"), 1.0);
+    for client in &mut busy {
+        client.send("Host: a\r\n\r\n");
+        assert_eq!(client.answer(false).status, 200);
+    }
 }
 
 #[test]
