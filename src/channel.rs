@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::accept::Switch;
 use crate::accept::drain::Drain;
 use crate::config::surface::{Channel, ChannelRefusal, OnFlagOff};
+use crate::decide::call::Call;
 use crate::exchange::Exchange;
 use crate::forward::body::Body;
 use crate::forward::frames::Frames;
@@ -27,7 +28,6 @@ use crate::forward::{self, Switched};
 use crate::message::answer::Answer;
 use crate::message::field::Kind;
 use crate::message::fields::Fields;
-use crate::message::head::Head;
 use crate::observe::reason::Reason;
 use crate::observe::record::Id;
 use crate::snapshot::Current;
@@ -158,9 +158,10 @@ pub struct Handshake {
 impl Handshake {
     /// Of a request, if it is one.
     #[must_use]
-    pub fn of(head: &Head) -> Option<Self> {
-        let accept = head.fields.first(Kind::WebSocketKey).map(forward::accept_of)?;
-        let mut pairs = head.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    pub fn of(call: &Call<'_>) -> Option<Self> {
+        let key = call.fields.first(Kind::WebSocketKey).filter(|_| call.is_websocket())?;
+        let accept = forward::accept_of(key);
+        let mut pairs = call.query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         let session = pairs.find(|(name, _)| *name == "sessionId").map_or("", |(_, value)| value);
         let session = percent_encoding::percent_decode_str(session).decode_utf8_lossy().into_owned();
         Some(Self { accept, session })

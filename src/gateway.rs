@@ -79,12 +79,18 @@ impl Door for Gateway {
     }
 
     /// What is no request has a record and an answer too.
-    fn refuse(&self, peer: &Rc<Peer>, malformed: Malformed) -> Answer<Told> {
+    fn refuse(&self, peer: &Rc<Peer>, head: Option<&Head>, malformed: Malformed) -> Answer<Told> {
         let snapshot = self.snapshot();
-        let mut exchange = Exchange::open(&self.shared.metrics, &self.lines, &snapshot, None, peer, false);
+        let mut exchange = {
+            let trusted = self.is_trusted(peer);
+            Exchange::open(&self.shared.metrics, &self.lines, &snapshot, head, peer, trusted)
+        };
         let refusal = Refusal::Malformed(malformed);
         exchange.record.refused(refusal.reason(), refusal.detail());
-        let answer = refuse::answer(&refusal, exchange.error_form(), &exchange.record.id);
+        let mut answer = refuse::answer(&refusal, exchange.error_form(), &exchange.record.id);
+        if head.is_some_and(|head| head.method == Method::HEAD) {
+            refuse::bodyless(&mut answer);
+        }
         exchange.refused(answer)
     }
 
@@ -179,7 +185,8 @@ impl Gateway {
         if final_for_channels
             && let Some(ChannelRefusal::Close { code, message }) =
                 exchange.channel().map(|channel| &channel.refusal)
-            && let Some(handshake) = Handshake::of(head)
+            && let Ok(call) = Call::read(head, exchange.record.at)
+            && let Some(handshake) = Handshake::of(&call)
         {
             let words = message.clone().map_or_else(|| refusal.message().into_owned(), String::from);
             let stop = handshake.goodbye(refusal.reason(), *code, &words, &exchange.record.id);

@@ -150,7 +150,7 @@ fn head(out: &mut Vec<u8>, link: &Link, answer: &Answer<impl Body>, terms: Terms
     out.extend_from_slice(b"\r\n");
     for field in fields.iter() {
         let ours = matches!(field.kind, Kind::Connection | Kind::Coding)
-            || field.kind == Kind::Length && matches!(ends, Ends::Chunked | Ends::Close);
+            || field.kind == Kind::Length && !may_have_length(*status, ends);
         if !ours {
             field.write(out);
         }
@@ -172,7 +172,8 @@ fn head(out: &mut Vec<u8>, link: &Link, answer: &Answer<impl Body>, terms: Terms
         && link.can_go_on()
         && !link.peer.is_closing();
     if fields.lists(Kind::Connection, "upgrade") {
-        line(out, b"connection", b"upgrade");
+        let last = !keeps_alive && !status.is_informational();
+        line(out, b"connection", if last { b"upgrade, close" } else { b"upgrade" });
     } else if !keeps_alive {
         line(out, b"connection", b"close");
     } else if terms.version == Version::HTTP_10 {
@@ -180,6 +181,15 @@ fn head(out: &mut Vec<u8>, link: &Link, answer: &Answer<impl Body>, terms: Terms
     }
     out.extend_from_slice(b"\r\n");
     keeps_alive
+}
+
+/// A length where there can be no body is read as one all the same by who does not know better (RFC 9110, 8.6).
+fn may_have_length(status: StatusCode, ends: Ends) -> bool {
+    match ends {
+        Ends::Chunked | Ends::Close => false,
+        Ends::Nothing => !status.is_informational() && status != StatusCode::NO_CONTENT,
+        Ends::Length => true,
+    }
 }
 
 /// The end of a body, where it is said (RFC 9112, 7.1.2).

@@ -25,7 +25,18 @@ pub enum Incoming {
 
 /// A body over HTTP/1; the connection is told when nobody wants it any more.
 #[derive(Debug)]
-pub struct Arriving(Rc<Link>);
+pub struct Arriving {
+    link: Rc<Link>,
+    /// Of the request whose body it is. The connection may have gone on to the next.
+    turn: u64,
+}
+
+impl Arriving {
+    /// The connection, while it still serves the request of this body.
+    fn link(&self) -> Option<&Rc<Link>> {
+        Some(&self.link).filter(|link| link.turn() == self.turn)
+    }
+}
 
 /// How a client's body failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,13 +55,19 @@ pub enum Broken {
 impl Incoming {
     /// What comes over this connection.
     pub(super) fn over(link: &Rc<Link>) -> Self {
-        if link.is_whole() { Self::Nothing } else { Self::Http1(Arriving(Rc::clone(link))) }
+        if link.is_whole() {
+            Self::Nothing
+        } else {
+            Self::Http1(Arriving { link: Rc::clone(link), turn: link.turn() })
+        }
     }
 }
 
 impl Drop for Arriving {
     fn drop(&mut self) {
-        self.0.leave();
+        if let Some(link) = self.link() {
+            link.leave();
+        }
     }
 }
 
@@ -69,7 +86,7 @@ impl http_body::Body for Incoming {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Nothing => Poll::Ready(None),
-            Self::Http1(Arriving(link)) => link.poll_body(cx),
+            Self::Http1(body) => body.link().map_or(Poll::Ready(None), |link| link.poll_body(cx)),
             Self::Http2(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|error| Broken::from(&error)))),
@@ -79,7 +96,7 @@ impl http_body::Body for Incoming {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Nothing => true,
-            Self::Http1(Arriving(link)) => link.is_whole(),
+            Self::Http1(body) => body.link().is_none_or(|link| link.is_whole()),
             Self::Http2(body) => body.is_end_stream(),
         }
     }
@@ -87,8 +104,51 @@ impl http_body::Body for Incoming {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Nothing => SizeHint::with_exact(0),
-            Self::Http1(Arriving(link)) => link.length().map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Http1(body) => {
+                let length = body.link().map_or(Some(0), |link| link.length());
+                length.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
             Self::Http2(body) => body.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use http_body::Body as _;
+
+    use super::super::clock::Clock;
+    use super::super::peer::Peer;
+    use super::*;
+    use crate::message::framing::Framing;
+
+    #[test]
+    fn a_body_ends_with_its_request() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = listener.local_addr().expect("an address");
+            let _client = tokio::net::TcpStream::connect(address).await.expect("a connection");
+            let (socket, from) = listener.accept().await.expect("a client");
+            let peer = Rc::new(Peer::new(from, &Rc::new(Clock::default())));
+            let link = Rc::new(Link::new(socket, Bytes::from_static(b"onetwo"), peer, Rc::default()));
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut next = |body: &mut Incoming| match Pin::new(body).poll_frame(&mut cx) {
+                Poll::Ready(frame) => frame.map(|frame| frame.expect("whole").into_data().expect("data")),
+                Poll::Pending => panic!("all of it is there"),
+            };
+            link.begin(Some(Framing::Length(3)), false);
+            let mut one = Incoming::over(&link);
+            assert_eq!(next(&mut one).as_deref(), Some(&b"one"[..]));
+            link.begin(Some(Framing::Length(3)), false);
+            let mut two = Incoming::over(&link);
+            assert!(one.is_end_stream() && !two.is_end_stream());
+            assert_eq!(next(&mut one), None);
+            drop(one);
+            assert_eq!(next(&mut two).as_deref(), Some(&b"two"[..]));
+            assert!(two.is_end_stream());
+        });
     }
 }

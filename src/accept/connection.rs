@@ -3,14 +3,13 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use super::link::Link;
 use super::peer::Peer;
-use super::{Door, http1, http2};
+use super::{Bounds, Door, http1, http2};
 
 /// What an HTTP/2 client with prior knowledge begins with (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -26,7 +25,7 @@ enum Speaks {
 /// Serves a connection to its end.
 pub(super) async fn serve<D: Door>(socket: TcpStream, peer: Rc<Peer>, door: Rc<D>) {
     let link = Rc::new(Link::new(socket, Bytes::new(), peer, Rc::clone(&door.worker().chunk)));
-    match hear(&link, door.bounds().head_wait).await {
+    match hear(&link, &door.bounds()).await {
         Some(Speaks::Http1) => http1::serve(link, door).await,
         Some(Speaks::Http2) => {
             let peer = Rc::clone(&link.peer);
@@ -40,8 +39,8 @@ pub(super) async fn serve<D: Door>(socket: TcpStream, peer: Rc<Peer>, door: Rc<D
 
 /// Reads until it is clear which HTTP this is; `None` where the client leaves before, or takes too long. Until it says
 /// something, the socket is all that it costs.
-async fn hear(link: &Link, wait: Duration) -> Option<Speaks> {
-    link.peer.idle(wait);
+async fn hear(link: &Link, bounds: &Bounds) -> Option<Speaks> {
+    link.peer.idle(bounds.idle);
     let mut heard: Vec<u8> = Vec::new();
     poll_fn(|cx| {
         loop {
@@ -64,6 +63,9 @@ async fn hear(link: &Link, wait: Duration) -> Option<Speaks> {
             if known {
                 link.put_back(read);
                 return Poll::Ready(Some(speaks));
+            }
+            if heard.is_empty() {
+                link.peer.wait(bounds.head_wait);
             }
             heard = read.to_vec();
         }

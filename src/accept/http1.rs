@@ -6,10 +6,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use http::{Method, Version};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use memchr::memmem;
 use tokio::time::timeout;
 
 use super::answer::{self, Sent, Terms};
@@ -20,12 +19,12 @@ use crate::message::field::Kind;
 use crate::message::head::Head;
 use crate::message::invalid::Invalid;
 
+/// Empty lines before a head: one is what old clients sent behind a body.
+const BLANK: usize = 8;
 /// How long a client may go on sending after our last answer.
 const LINGER: Duration = Duration::from_secs(2);
 /// The same while the process ends.
 const SHORT_LINGER: Duration = Duration::from_millis(200);
-/// What is read at a time of that.
-const SCRATCH: usize = 16 * 1024;
 
 /// What comes next on a connection.
 enum Next {
@@ -59,8 +58,8 @@ pub(super) async fn serve<D: Door>(link: Rc<Link>, door: Rc<D>) {
         // In a box: while nothing is asked of it, a connection costs its socket and little else.
         match Box::pin(exchange(&link, &door, next, &bounds)).await {
             After::Next => {}
-            After::Last => return linger(link).await,
-            After::Gone => return,
+            After::Last => return linger(&link).await,
+            After::Gone => return link.die(),
             After::Switched(switch) => {
                 if let Some((socket, early)) = Link::into_socket(link) {
                     switch(socket, early).await;
@@ -73,8 +72,9 @@ pub(super) async fn serve<D: Door>(link: Rc<Link>, door: Rc<D>) {
 
 /// Waits for the head of a request.
 async fn next(link: &Link, bounds: &Bounds) -> Next {
-    let mut read = Vec::new();
-    let mut waiting = false;
+    let mut read = Gathered::default();
+    // For the first byte, or for the last.
+    let mut begun = None;
     poll_fn(|cx| {
         loop {
             let more = link.take_read();
@@ -84,30 +84,23 @@ async fn next(link: &Link, bounds: &Bounds) -> Next {
                         link.peer.rest();
                         return Poll::Ready(Next::Head(head));
                     }
-                    Ok(None) if !waiting => {
-                        waiting = true;
-                        link.peer.wait(bounds.head_wait);
-                    }
                     Ok(None) => {}
                     Err(invalid) => return Poll::Ready(Next::Malformed(Malformed::Invalid(invalid))),
                 }
-            } else if read.is_empty() && !waiting {
-                waiting = true;
-                link.peer.idle(bounds.idle);
+            }
+            let has_begun = !read.bytes.is_empty();
+            if begun.replace(has_begun) != Some(has_begun) {
+                if has_begun { link.peer.wait(bounds.head_wait) } else { link.peer.idle(bounds.idle) }
             }
             link.peer.watch(cx);
             // What has come is read first: it was sent before the client could know.
             match link.poll_read(cx) {
-                Poll::Ready(Ok(more)) if !more.is_empty() => {
-                    // The wait for a first byte is over, and that for the last of a head begins.
-                    waiting &= !read.is_empty();
-                    link.put_back(more);
-                }
+                Poll::Ready(Ok(more)) if !more.is_empty() => link.put_back(more),
                 Poll::Ready(Ok(_) | Err(_)) => return Poll::Ready(Next::Gone),
-                Poll::Pending if link.peer.is_late() && !read.is_empty() => {
+                Poll::Pending if link.peer.is_late() && has_begun => {
                     return Poll::Ready(Next::Malformed(Malformed::Late));
                 }
-                Poll::Pending if read.is_empty() && (link.peer.is_late() || link.peer.is_closing()) => {
+                Poll::Pending if !has_begun && (link.peer.is_late() || link.peer.is_closing()) => {
                     return Poll::Ready(Next::End);
                 }
                 Poll::Pending => return Poll::Pending,
@@ -117,26 +110,41 @@ async fn next(link: &Link, bounds: &Bounds) -> Next {
     .await
 }
 
-/// Takes a head off what has been read, when all of it is there. What is there of one is gathered in `read`, and looked
-/// at again when its end has come: a head that comes byte by byte is not read once a byte.
-fn head(link: &Link, read: &mut Vec<u8>, mut more: Bytes, bounds: &Bounds) -> Result<Option<Head>, Invalid> {
-    if read.is_empty() {
+/// What has come of a head.
+#[derive(Default)]
+struct Gathered {
+    bytes: Vec<u8>,
+    /// Empty lines before it, which are none of it (RFC 9112, 2.2).
+    blank: usize,
+}
+
+/// Takes a head off what has been read, when all of it is there. What is there of one is gathered, and looked at again
+/// when its end has come: a head that comes byte by byte is not read once a byte.
+fn head(link: &Link, read: &mut Gathered, mut more: Bytes, bounds: &Bounds) -> Result<Option<Head>, Invalid> {
+    while read.bytes.is_empty() && more.starts_with(b"\r\n") {
+        more.advance(2);
+        read.blank += 1;
+        if read.blank > BLANK {
+            return Err(Invalid::LineEnd);
+        }
+    }
+    let Gathered { bytes, .. } = read;
+    if bytes.is_empty() {
         if let Some((head, length)) = Head::read(&more, &bounds.size)? {
             link.put_back(more.split_off(length));
             return Ok(Some(head));
         }
-        read.extend_from_slice(&more);
+        bytes.extend_from_slice(&more);
         return Ok(None);
     }
-    let before = read.len();
-    read.extend_from_slice(&more);
-    let seen = read.get(before.saturating_sub(3)..).unwrap_or_default();
-    let ended =
-        memchr::memmem::find(seen, b"\n\r\n").is_some() || memchr::memmem::find(seen, b"\n\n").is_some();
-    if !ended && read.len() < bounds.size.head {
+    let before = bytes.len();
+    bytes.extend_from_slice(&more);
+    let seen = bytes.get(before.saturating_sub(3)..).unwrap_or_default();
+    let ended = memmem::find(seen, b"\n\r\n").is_some() || memmem::find(seen, b"\n\n").is_some();
+    if !ended && bytes.len() < bounds.size.head {
         return Ok(None);
     }
-    let Some((head, length)) = Head::read(read, &bounds.size)? else { return Ok(None) };
+    let Some((head, length)) = Head::read(bytes, &bounds.size)? else { return Err(Invalid::LineEnd) };
     link.put_back(more.split_off(length.saturating_sub(before).min(more.len())));
     Ok(Some(head))
 }
@@ -146,13 +154,13 @@ async fn exchange<D: Door>(link: &Rc<Link>, door: &Rc<D>, next: Next, bounds: &B
     let head = match next {
         Next::End => return After::Last,
         Next::Gone => return After::Gone,
-        Next::Malformed(malformed) => return refuse(link, door, malformed, bounds).await,
+        Next::Malformed(malformed) => return refuse(link, door, None, malformed, bounds).await,
         Next::Head(head) => head,
     };
     let (body, asks) = match (head.framing(), head.expects()) {
         (Ok(body), Ok(asks)) => (body, asks),
         (Err(invalid), _) | (_, Err(invalid)) => {
-            return refuse(link, door, Malformed::Invalid(invalid), bounds).await;
+            return refuse(link, door, Some(&head), Malformed::Invalid(invalid), bounds).await;
         }
     };
     let terms = Terms::new(&head.method, head.version, head.keeps_alive(), bounds.patience);
@@ -181,9 +189,17 @@ async fn exchange<D: Door>(link: &Rc<Link>, door: &Rc<D>, next: Next, bounds: &B
 }
 
 /// What cannot be read is answered, and nothing is read behind it.
-async fn refuse<D: Door>(link: &Link, door: &Rc<D>, malformed: Malformed, bounds: &Bounds) -> After {
-    let refusal = door.refuse(&link.peer, malformed);
-    let terms = Terms::new(&Method::GET, Version::HTTP_11, false, bounds.patience);
+async fn refuse<D: Door>(
+    link: &Link,
+    door: &Rc<D>,
+    head: Option<&Head>,
+    malformed: Malformed,
+    bounds: &Bounds,
+) -> After {
+    link.peer.rest();
+    let refusal = door.refuse(&link.peer, head, malformed);
+    let method = head.map_or(&Method::GET, |head| &head.method);
+    let terms = Terms::new(method, Version::HTTP_11, false, bounds.patience);
     match answer::send(link, terms, refusal).await {
         Sent::Free | Sent::Last => After::Last,
         Sent::Gone => After::Gone,
@@ -192,15 +208,10 @@ async fn refuse<D: Door>(link: &Link, door: &Rc<D>, malformed: Malformed, bounds
 
 /// Reads on for a moment after our last answer. A client that is still sending, since it was answered early, would
 /// lose that answer if the socket were closed under its bytes (RFC 9112, 9.6).
-async fn linger(link: Rc<Link>) {
+async fn linger(link: &Link) {
     let limit = if link.peer.is_closing() { SHORT_LINGER } else { LINGER };
-    let Some((socket, _)) = Link::into_socket(link) else { return };
+    link.end();
     // Who goes on for longer is not waited for.
-    let _ = timeout(limit, read_out(socket)).await;
-}
-
-async fn read_out(mut socket: TcpStream) {
-    let mut scratch = vec![0; SCRATCH];
-    let _ = socket.shutdown().await;
-    while let Ok(1..) = socket.read(&mut scratch).await {}
+    let _ = timeout(limit, poll_fn(|cx| link.poll_read_out(cx))).await;
+    link.die();
 }

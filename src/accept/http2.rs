@@ -43,7 +43,7 @@ pub(super) async fn serve<D: Door>(socket: TcpStream, read: Bytes, peer: Rc<Peer
             let (parts, body) = request.into_parts();
             let answer = match Head::of(&parts, &bounds.size) {
                 Ok(head) => door.serve(peer, head, Incoming::Http2(body)).await.answer,
-                Err(invalid) => door.refuse(&peer, Malformed::Invalid(invalid)),
+                Err(invalid) => door.refuse(&peer, None, Malformed::Invalid(invalid)),
             };
             let mut response = Response::new(streams.watched(answer.body, bounds.patience));
             *response.status_mut() = answer.status;

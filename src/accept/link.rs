@@ -3,9 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,10 +35,18 @@ pub(super) struct Link {
     read: RefCell<Bytes>,
     /// Of the request's body, what is still to come.
     coming: RefCell<Option<Framing>>,
+    /// Counts the requests: who has held the body of one may not read that of the next.
+    turn: Cell<u64>,
     /// What is left to be said of [`CONTINUE`].
     asking: Cell<&'static [u8]>,
+    /// The client waits to be asked for its body, and will not be.
+    unasked: Cell<bool>,
     /// Nobody reads the body any more.
     left: Cell<bool>,
+    /// Nobody serves it any more.
+    dead: Cell<bool>,
+    /// Who waits for the body.
+    reader: RefCell<Option<Waker>>,
 }
 
 impl fmt::Debug for Link {
@@ -55,8 +64,12 @@ impl Link {
             chunk,
             read: RefCell::new(read),
             coming: RefCell::new(None),
+            turn: Cell::new(0),
             asking: Cell::new(b""),
+            unasked: Cell::new(false),
             left: Cell::new(false),
+            dead: Cell::new(false),
+            reader: RefCell::new(None),
         }
     }
 
@@ -97,16 +110,25 @@ impl Link {
         }
         if written.is_pending() {
             self.peer.watch(cx);
-            self.peer.wait(limit);
+            if !self.peer.is_waited_for() {
+                self.peer.wait(limit);
+            }
         }
         written
     }
 
     /// A request begins, with this body.
     pub(super) fn begin(&self, body: Option<Framing>, asks: bool) {
+        self.turn.set(self.turn.get() + 1);
+        self.unasked.set(false);
         self.asking.set(if asks && body.is_some() { CONTINUE } else { b"" });
         self.coming.replace(body);
         self.left.set(false);
+    }
+
+    /// The number of the request that is served.
+    pub(super) fn turn(&self) -> u64 {
+        self.turn.get()
     }
 
     /// Bytes of the body that are still to come, where that is known; `None` where its end is not.
@@ -122,6 +144,9 @@ impl Link {
     /// Reads the next piece of the body, after asking for it where the client wants to be asked.
     pub(super) fn poll_body(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let mut coming = self.coming.borrow_mut();
+        if self.dead.get() {
+            return Poll::Ready(Some(Err(Broken::Gone)));
+        }
         let frame = loop {
             let Some(framing) = &mut *coming else { return Poll::Ready(None) };
             let step = framing.next(&mut self.read.borrow_mut());
@@ -132,7 +157,11 @@ impl Link {
                 Step::More => {}
             }
             ready!(self.poll_ask(cx)).map_err(|_| Broken::Gone)?;
-            let read = ready!(self.poll_read(cx)).map_err(|_| Broken::Gone)?;
+            let Poll::Ready(read) = self.poll_read(cx) else {
+                self.reader.replace(Some(cx.waker().clone()));
+                return Poll::Pending;
+            };
+            let read = read.map_err(|_| Broken::Gone)?;
             if read.is_empty() {
                 return Poll::Ready(Some(Err(Broken::Gone)));
             }
@@ -146,15 +175,13 @@ impl Link {
         Poll::Ready(frame.map(Ok))
     }
 
-    /// The client has not been asked for its body, and may never send it.
-    pub(super) fn is_unasked(&self) -> bool {
-        self.asking.get().len() == CONTINUE.len()
-    }
-
     /// An answer begins: the client is not asked any more; where that was begun, it is finished.
     pub(super) fn stop_asking(&self, out: &mut Vec<u8>) {
-        if !self.is_unasked() {
-            out.extend_from_slice(self.asking.take());
+        let left = self.asking.take();
+        if left.len() == CONTINUE.len() {
+            self.unasked.set(true);
+        } else {
+            out.extend_from_slice(left);
         }
     }
 
@@ -174,7 +201,7 @@ impl Link {
 
     /// Whether the connection can be used again after this request: its body has an end that is near, or somebody reads it.
     pub(super) fn can_go_on(&self) -> bool {
-        let near = !self.is_unasked() && self.length().is_some_and(|length| length <= UNWANTED);
+        let near = !self.unasked.get() && self.length().is_some_and(|length| length <= UNWANTED);
         self.is_whole() || near || !self.left.get()
     }
 
@@ -206,6 +233,32 @@ impl Link {
             }
             Ok(_) | Err(_) => Poll::Ready(()),
         }
+    }
+
+    /// Nobody serves it any more: who still reads a body from it hears that the client has left.
+    pub(super) fn die(&self) {
+        self.dead.set(true);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Nothing more is sent.
+    pub(super) fn end(&self) {
+        // A socket that cannot be told so has ended already.
+        let _ = SockRef::from(&*self.socket.borrow()).shutdown(Shutdown::Write);
+    }
+
+    /// Reads on, for nobody; ready when the client has ended too. While somebody reads the body, that is waited for.
+    pub(super) fn poll_read_out(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.peer.watch(cx);
+        while self.is_whole() || self.left.get() {
+            match ready!(self.poll_read(cx)) {
+                Ok(read) if !read.is_empty() => {}
+                Ok(_) | Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
     }
 
     /// The connection is to end without a goodbye: what has been sent must not look whole.

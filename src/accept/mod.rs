@@ -55,8 +55,8 @@ pub trait Door: 'static {
         body: Incoming,
     ) -> impl Future<Output = Reply<Self::Body>>;
 
-    /// Answers what is no request.
-    fn refuse(&self, peer: &Rc<Peer>, malformed: Malformed) -> Answer<Self::Body>;
+    /// Answers what is no request, though it may have a head.
+    fn refuse(&self, peer: &Rc<Peer>, head: Option<&Head>, malformed: Malformed) -> Answer<Self::Body>;
 
     /// How much is taken of a client, and how long it may take.
     fn bounds(&self) -> Bounds;

@@ -16,6 +16,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::answer::Head;
@@ -66,6 +67,19 @@ pub struct Lease {
     upstream: Arc<Upstream>,
     timeouts: Timeouts,
     keeps_alive: bool,
+    going: Option<Going>,
+}
+
+/// What is left of a request, which goes on beside its answer and ends with it.
+#[derive(Debug)]
+struct Going(Option<AbortHandle>);
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
 }
 
 /// An answer whose head has been read.
@@ -110,11 +124,12 @@ impl Client {
                 upstream: Arc::clone(upstream),
                 timeouts: *timeouts,
                 keeps_alive: false,
+                going: None,
             };
             match lease.exchange(method, &mut upload).await {
                 Ok((head, rest)) => {
                     lease.keeps_alive = head.keeps_alive;
-                    lease.go_on(upload);
+                    lease.going = lease.go_on(upload);
                     return Ok(Answered { head, rest, lease });
                 }
                 Err(Fault::Closed(_)) if was_kept && upload.rewind(is_idempotent(method)) => {
@@ -213,10 +228,14 @@ impl Lease {
     /// request's body is still on its way.
     pub fn finish(self, rest: &Bytes) {
         self.wire.rest();
-        if !self.wire.is_sent() {
-            self.wire.let_finish(&self.timeouts);
-        } else if self.keeps_alive && rest.is_empty() && self.wire.fault().is_none() {
-            let Self { wire, client, upstream, timeouts, .. } = self;
+        let Self { wire, client, upstream, timeouts, keeps_alive, going } = self;
+        if !wire.is_sent() {
+            wire.let_finish(&timeouts);
+            // The client may finish what it began: many read no answer before that.
+            if let Some(mut going) = going {
+                going.0 = None;
+            }
+        } else if keeps_alive && rest.is_empty() && wire.fault().is_none() {
             client.keep(&upstream, wire, &timeouts);
         }
     }
@@ -266,9 +285,9 @@ impl Lease {
     }
 
     /// What is left of the request goes on beside the answer.
-    fn go_on(&self, mut upload: Upload) {
+    fn go_on(&self, mut upload: Upload) -> Option<Going> {
         if self.wire.is_sent() {
-            return;
+            return None;
         }
         let wire = Rc::clone(&self.wire);
         let task = tokio::task::spawn_local(async move {
@@ -278,6 +297,7 @@ impl Lease {
             }
         });
         self.wire.uploaded_by(task.abort_handle());
+        Some(Going(Some(task.abort_handle())))
     }
 
     fn broken(&self, broken: Broken) -> Fault {

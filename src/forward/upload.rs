@@ -13,6 +13,7 @@ use super::headers::{self, Announced};
 use super::wire::Wire;
 use crate::accept::body::{Broken, Incoming};
 use crate::config::limits::Timeouts;
+use crate::message::invalid::Invalid;
 use crate::message::pieces::Pieces;
 
 /// A request on its way to the upstream.
@@ -121,7 +122,7 @@ impl Upload {
                     self.pieces.skip();
                 }
             }
-            if !self.lost && self.body.is_some() {
+            if !self.lost && self.progress.is_some() {
                 wire.upload(false, &self.timeouts);
             }
         }
@@ -169,22 +170,34 @@ impl Upload {
     /// A body that is shorter than its head said would have the next request read as the rest of it.
     fn ended(&mut self) -> Result<(), Broken> {
         self.body = None;
-        let received = self.progress.as_ref().map_or(0, |progress| progress.received.get());
         match self.announced {
-            Announced::Length(length) if length != received => Err(Broken::Gone),
+            Announced::Length(length) if length != self.received() => Err(Broken::Gone),
             Announced::Nothing | Announced::Length(_) | Announced::Chunked => Ok(()),
         }
     }
 
     fn take(&mut self, data: Bytes) -> Result<(), Broken> {
+        let received = self.received() + data.len() as u64;
         if let Some(progress) = &self.progress {
-            let received = progress.received.get() + data.len() as u64;
             progress.received.set(received);
-            if received > self.most {
-                return Err(Broken::TooLarge);
+        }
+        if received > self.most {
+            return Err(Broken::TooLarge);
+        }
+        if let Announced::Length(length) = self.announced {
+            if received > length {
+                return Err(Broken::Invalid(Invalid::Length));
+            }
+            if received == length {
+                // It is not asked for more: what comes next on its connection is another request.
+                self.body = None;
             }
         }
         self.pieces.data(data, self.announced == Announced::Chunked);
         Ok(())
+    }
+
+    fn received(&self) -> u64 {
+        self.progress.as_ref().map_or(0, |progress| progress.received.get())
     }
 }

@@ -135,9 +135,9 @@ fn folds_to(name: &[u8], start: &[u8]) -> bool {
     name.len() >= start.len() && name.iter().zip(start).all(|(byte, wanted)| folded(*byte) == *wanted)
 }
 
-/// The words of a list (RFC 9110, 5.6.1).
+/// The words of a list, without empty ones (RFC 9110, 5.6.1).
 pub fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|word| !word.is_empty())
 }
 
 /// What a message lists in `Connection`: fields for one connection only.

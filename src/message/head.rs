@@ -7,13 +7,16 @@ use std::rc::Rc;
 use http::request::Parts;
 use http::{Method, Version};
 
-use super::field::Kind;
+use super::field::{Kind, words};
 use super::fields::{Fields, Span, kind_of};
 use super::framing::{Chunks, Framing};
 use super::invalid::Invalid;
 
 /// The most fields that a limit may allow.
 pub const MOST_FIELDS: usize = 256;
+
+/// The most fields that `Connection` may list: each is looked for among all others.
+const NOMINATED: usize = 32;
 
 /// How large a head may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +85,9 @@ impl Head {
         for field in &*parsed.headers {
             let name = field.name.as_bytes();
             head.fields.place(kind_of(name), Span::of(name, text), Span::of(field.value, text));
+        }
+        if head.fields.all(Kind::Connection).flat_map(words).count() > NOMINATED {
+            return Err(Invalid::TooLarge);
         }
         Ok(Some((head, length)))
     }

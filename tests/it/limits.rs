@@ -161,7 +161,7 @@ fn who_does_not_get_to_the_point_is_not_waited_for() {
         (&b""[..], ""),
         (b"GET /health HTTP/1.1\r\nHo", "head_timeout"),
         (b"GET /health HTTP/1.1\r\nHost: a\r\n", "head_timeout"),
-        (b"\r\n", "head_timeout"),
+        (b"\r\n", ""),
         (b"PRI * HTTP", ""),
         (&settings, ""),
     ] {

@@ -27,6 +27,7 @@ mod credentials;
 mod demo;
 mod deploy;
 mod drain;
+mod early;
 mod errors;
 mod fastify;
 mod fidelity;

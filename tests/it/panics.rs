@@ -60,7 +60,7 @@ impl Door for Defective {
         Answer::new(StatusCode::OK, Fields::default(), Hello(Full::from("hello"))).into()
     }
 
-    fn refuse(&self, _: &Rc<Peer>, _: Malformed) -> Answer<Hello> {
+    fn refuse(&self, _: &Rc<Peer>, _: Option<&Head>, _: Malformed) -> Answer<Hello> {
         Answer::new(StatusCode::BAD_REQUEST, Fields::default(), Hello(Full::default()))
     }
 
