@@ -41,6 +41,7 @@ mod moved;
 mod regression;
 mod reload;
 mod resting;
+mod router;
 mod streams;
 mod surfaces;
 mod tidy;
