@@ -30,9 +30,9 @@ fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
 
 #[library_benchmark(setup = ready)]
 #[bench::request(args = (Pieces::request), config = at_most(9_000))]
-#[bench::route(args = (Pieces::route), config = at_most(1_850))]
+#[bench::route(args = (Pieces::route), config = at_most(1_950))]
 #[bench::digest(args = (Pieces::digest), config = at_most(3_940))]
-#[bench::decide(args = (Pieces::decide), config = at_most(6_400))]
+#[bench::decide(args = (Pieces::decide), config = at_most(6_700))]
 #[bench::headers(args = (Pieces::headers), config = at_most(8_000))]
 #[bench::answer(args = (Pieces::answer), config = at_most(5_600))]
 #[bench::record(args = (Pieces::record), config = at_most(2_430))]

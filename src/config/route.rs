@@ -75,6 +75,18 @@ pub enum Requirement {
     All(ScopeSet),
 }
 
+impl Requirement {
+    /// Whether who meets it meets the other, too. It says no where it would have to compare sets of scopes.
+    #[must_use]
+    pub fn covers(self, other: Self) -> bool {
+        match other {
+            Self::Nothing => true,
+            Self::Key => self != Self::Nothing,
+            Self::Any(_) | Self::All(_) => self == other,
+        }
+    }
+}
+
 /// The form of an error body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorForm {

@@ -116,7 +116,21 @@ impl Policy {
     #[must_use]
     pub fn is_private(&self, route: &Route, path: &str) -> bool {
         route.meets_private
-            && Path::read(path).is_ok_and(|path| matches!(self.hidden.find("", path), Matched::Route { .. }))
+            && Path::read(path).is_ok_and(|path| {
+                matches!(self.hidden.find("", path), Matched::Route { .. } | Matched::Nearly { .. })
+            })
+    }
+
+    /// Whether who may pass on a route may pass on this other one, too.
+    fn covers(&self, route: RouteId, other: RouteId) -> bool {
+        let demand = |id: RouteId| {
+            let route = self.routes.get(id)?;
+            Some((&self.surfaces.get(route.surface)?.flags, route.requirement))
+        };
+        let (Some((had, meets)), Some((wanted, demanded))) = (demand(route), demand(other)) else {
+            return false;
+        };
+        wanted.iter().all(|flag| had.contains(flag)) && meets.covers(demanded)
     }
 
     /// A path that no route matched, with every segment that is not in the configuration hidden: it may be a
@@ -178,14 +192,13 @@ enum Found<'p> {
 
 fn find<'p>(policy: &'p Policy, method: &str, path: Path<'_>) -> Result<Found<'p>, Denial> {
     let found = match policy.router.find(method, path) {
-        Matched::Route { id, tail } => {
-            let route = policy.routes.get(id).expect("the router knows only routes of this policy");
-            let loosened = policy.surfaces.get(route.surface).is_some_and(|surface| surface.encoded_slash);
-            let in_tail = |path: &str| loosened && !path.get(..tail).is_none_or(has_encoded_slash);
-            if path.has_encoded_slash() && !in_tail(path.as_str()) {
-                return Err(Denial::PathAmbiguous(PathProblem::EncodedSlash));
-            }
-            return Ok(Found::Route(route));
+        Matched::Route { id, tail } => return found(policy, path, id, tail),
+        Matched::Nearly { id, tail, others } => {
+            return if others.iter().all(|other| policy.covers(id, *other)) {
+                found(policy, path, id, tail)
+            } else {
+                Err(Denial::PathAmbiguous(PathProblem::NearlyAnother))
+            };
         }
         Matched::EmptyParam => return Err(Denial::PathAmbiguous(PathProblem::EmptySegment)),
         Matched::Nothing => None,
@@ -198,6 +211,17 @@ fn find<'p>(policy: &'p Policy, method: &str, path: Path<'_>) -> Result<Found<'p
         None => Err(Denial::RouteUnknown { status: policy.unmatched }),
         Some(ids) => Ok(Found::OtherMethods(ids.iter().filter_map(|id| policy.routes.get(*id)).collect())),
     }
+}
+
+/// A route, unless `%2F` stands where it may not.
+fn found<'p>(policy: &'p Policy, path: Path<'_>, id: RouteId, tail: usize) -> Result<Found<'p>, Denial> {
+    let route = policy.routes.get(id).expect("the router knows only routes of this policy");
+    let loosened = policy.surfaces.get(route.surface).is_some_and(|surface| surface.encoded_slash);
+    let in_tail = |path: &str| loosened && !path.get(..tail).is_none_or(has_encoded_slash);
+    if path.has_encoded_slash() && !in_tail(path.as_str()) {
+        return Err(Denial::PathAmbiguous(PathProblem::EncodedSlash));
+    }
+    Ok(Found::Route(route))
 }
 
 fn has_encoded_slash(path: &str) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! What is matched must be what the upstream's router reads. TelAPI's router (find-my-way, in Fastify)
 //! decodes once, is case-sensitive, and merges neither slashes nor dots. A path that two routers could
-//! read differently is refused before it is matched, so that no reading of it can open another route.
+//! read differently is refused before it is matched, so that no reading of it can open another route;
+//! tests/it/router.rs holds that against find-my-way itself.
 
 use std::borrow::Cow;
 
@@ -41,6 +42,9 @@ pub enum PathProblem {
     /// `%25` before something that a second decoding would read as an encoding.
     #[error("a double encoding")]
     DoubleEncoding,
+    /// `#`: the end of the path to some, a letter to others.
+    #[error("a fragment")]
+    Fragment,
     /// `;`: the start of a parameter to some, of a query to others.
     #[error("a semicolon")]
     Semicolon,
@@ -50,6 +54,9 @@ pub enum PathProblem {
     /// Encoded bytes that are no UTF-8: the router cannot decode them.
     #[error("an encoding that is not UTF-8")]
     NotUtf8,
+    /// A router that is less exact, or takes longer parameters, finds a route that demands more.
+    #[error("a path that is nearly one of another route")]
+    NearlyAnother,
 }
 
 impl<'a> Path<'a> {
@@ -95,6 +102,7 @@ impl<'a> Path<'a> {
                 }
                 b'\\' => return Err(PathProblem::Backslash),
                 b';' => return Err(PathProblem::Semicolon),
+                b'#' => return Err(PathProblem::Fragment),
                 0..=0x1f | 0x7f => return Err(PathProblem::Control),
                 0x80.. => return Err(PathProblem::NotAscii),
                 _ => segment.letter(),
@@ -144,6 +152,27 @@ impl<'a> Path<'a> {
         }
         String::from_utf8(bytes).ok().map(Cow::Owned)
     }
+}
+
+/// The most that find-my-way takes for a parameter, as Fastify has it: in UTF-16, once decoded.
+const LONGEST_PARAM: usize = 100;
+
+/// Whether a raw segment is longer than a parameter may be: the upstream's router gives the path to a wider route.
+pub(super) fn is_long(segment: &str) -> bool {
+    segment.len() > LONGEST_PARAM && all_decoded(segment).encode_utf16().count() > LONGEST_PARAM
+}
+
+/// Whether a router that decodes everything, and cares for no case, takes a raw segment for this literal.
+pub(super) fn is_nearly(segment: &str, literal: &str) -> bool {
+    if !segment.contains('%') {
+        return segment.eq_ignore_ascii_case(literal);
+    }
+    // One letter outside of ASCII, the sign of Kelvin, is a `k` in lower case.
+    all_decoded(segment).to_lowercase() == literal.to_ascii_lowercase()
+}
+
+fn all_decoded(segment: &str) -> Cow<'_, str> {
+    percent_encoding::percent_decode_str(segment).decode_utf8_lossy()
 }
 
 /// What has been seen of a segment: enough to tell a dot segment.
@@ -221,6 +250,7 @@ mod tests {
             ("/a%252e", P::DoubleEncoding),
             ("/a%25%32e", P::DoubleEncoding),
             ("/a;b=c", P::Semicolon),
+            ("/a#b", P::Fragment),
             ("/é", P::NotAscii),
             ("/%C0%AF", P::NotUtf8),
             ("/%FF", P::NotUtf8),

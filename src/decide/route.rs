@@ -2,10 +2,13 @@
 //!
 //! A tree of segments, built at load. At every step a literal is tried before a `{param}`, and that before
 //! `/**`: the most specific route wins, as it does in the upstream's router.
+//!
+//! A router with other options may read some paths otherwise: one that cares for no case, ignores a slash at the end,
+//! or takes longer parameters. What it would find is looked for beside, so that it can be refused where it matters.
 
 use std::collections::HashSet;
 
-use super::path::Path;
+use super::path::{Path, is_long, is_nearly};
 use crate::config;
 
 /// A place in [`super::Policy::routes`].
@@ -28,6 +31,15 @@ pub enum Matched {
         id: RouteId,
         /// A byte offset into the path; its length where nothing is matched by `/**`.
         tail: usize,
+    },
+    /// This route, as above; and what a router with other options might find instead.
+    Nearly {
+        /// Which.
+        id: RouteId,
+        /// As above.
+        tail: usize,
+        /// Without the route itself.
+        others: Vec<RouteId>,
     },
     /// The path is known, with other methods: these routes.
     OtherMethods(Vec<RouteId>),
@@ -58,6 +70,12 @@ struct Search<'a> {
     method: &'a str,
     other_methods: Vec<RouteId>,
     empty_param: bool,
+    /// It is where the upstream's router would not be, but one with other options might.
+    astray: bool,
+    /// What such a one might find.
+    others: Vec<RouteId>,
+    /// The first route with a parameter that is too long: it is taken where there is no other.
+    long: Option<(RouteId, usize)>,
 }
 
 impl Router {
@@ -83,11 +101,27 @@ impl Router {
     /// Finds the route of a call.
     #[must_use]
     pub fn find(&self, method: &str, path: Path<'_>) -> Matched {
-        let mut search = Search { path, method, other_methods: Vec::new(), empty_param: false };
+        let mut search = Search {
+            path,
+            method,
+            other_methods: Vec::new(),
+            empty_param: false,
+            astray: false,
+            others: Vec::new(),
+            long: None,
+        };
         let found = search.walk(&self.root, Some(path.behind_slash()));
-        match found {
+        match found.or(search.long) {
             _ if search.empty_param => Matched::EmptyParam,
-            Some((id, tail)) => Matched::Route { id, tail: path.as_str().len() - tail },
+            Some((id, tail)) => {
+                let tail = path.as_str().len() - tail;
+                search.others.retain(|other| *other != id);
+                if search.others.is_empty() {
+                    Matched::Route { id, tail }
+                } else {
+                    Matched::Nearly { id, tail, others: search.others }
+                }
+            }
             None if search.other_methods.is_empty() => Matched::Nothing,
             None => Matched::OtherMethods(search.other_methods),
         }
@@ -151,12 +185,42 @@ impl<'a> Search<'a> {
         {
             return Some(found);
         }
+        if segment.is_empty() || !node.literals.is_empty() {
+            self.near(node, segment, behind);
+        }
         if let Some(param) = &node.param
             && let Some(found) = self.walk(param, behind)
         {
-            return Some(found);
+            if !is_long(segment) {
+                return Some(found);
+            }
+            self.others.push(found.0);
+            if !self.astray {
+                self.long.get_or_insert(found);
+            }
         }
         self.take(&node.rest, left.len())
+    }
+
+    /// Looks at what a router with other options might find here before the upstream's finds anything.
+    #[cold]
+    fn near(&mut self, node: &Node, segment: &'a str, behind: Option<&'a str>) {
+        if segment.is_empty() && behind.is_none() {
+            self.stray(node, None);
+        }
+        let exact = self.literal(node, segment);
+        for (text, near) in &node.literals {
+            if is_nearly(segment, text) && !exact.is_some_and(|exact| std::ptr::eq(exact, near)) {
+                self.stray(near, behind);
+            }
+        }
+    }
+
+    fn stray(&mut self, node: &Node, left: Option<&'a str>) {
+        let before = std::mem::replace(&mut self.astray, true);
+        let found = self.walk(node, left);
+        self.others.extend(found.map(|(id, _)| id));
+        self.astray = before;
     }
 
     fn literal<'n>(&self, node: &'n Node, segment: &str) -> Option<&'n Node> {
@@ -169,6 +233,7 @@ impl<'a> Search<'a> {
         match methods.find(self.method) {
             // A search that met an empty parameter is over, whatever else would match.
             Some(id) if !self.empty_param => Some((id, tail)),
+            _ if self.astray => None,
             _ => {
                 self.other_methods.extend(methods.ids());
                 None
@@ -255,5 +320,54 @@ mod tests {
             let found = router.find("GET", Path::read(raw).expect("one reading"));
             assert!(matches!(found, Matched::Route { id: 0, .. }), "{raw}");
         }
+    }
+
+    #[test]
+    fn what_a_router_with_other_options_would_find() {
+        let lines = [
+            "GET /files/{name}",
+            "GET /files/admin",
+            "GET /files/**",
+            "GET /files/{name}/raw",
+            "GET /@me",
+            "GET /kiss/{id}",
+            "GET /**",
+            "POST /sent/{name}/{part}",
+            "POST /posted",
+        ];
+        let router = router(&lines);
+        let check = |raw: &str, id: RouteId, others: &[RouteId]| {
+            let found = router.find("GET", Path::read(raw).expect("one reading"));
+            let (found, beside) = match found {
+                Matched::Route { id, .. } => (id, Vec::new()),
+                Matched::Nearly { id, others, .. } => (id, others),
+                Matched::OtherMethods(_) | Matched::EmptyParam | Matched::Nothing => panic!("{raw}: nothing"),
+            };
+            assert_eq!((found, &*beside), (id, others), "{raw}");
+        };
+        check("/files/admin", 1, &[]);
+        check("/files/Admin", 0, &[1]);
+        check("/FILES/admin", 6, &[1]);
+        check("/FILES/Admin", 6, &[1, 0]);
+        // What a router might find that ignores the slash, whatever it takes `admin` for.
+        check("/files/admin/", 2, &[1, 0]);
+        check("/files/7/raw/", 2, &[3]);
+        check("/files/7/raw", 3, &[]);
+        check("/%40me", 6, &[4]);
+        check("/%40ME", 6, &[4]);
+        check("/%e2%84%aaiss/7", 6, &[5]);
+        check("/posted/", 6, &[]);
+        let long = |letter: &str, units: usize| letter.repeat(units);
+        check(&format!("/files/{}", long("x", 100)), 0, &[]);
+        check(&format!("/files/{}", long("%78", 100)), 0, &[]);
+        check(&format!("/files/{}", long("%2B", 101)), 2, &[0]);
+        check(&format!("/files/{}", long("%C3%A9", 101)), 2, &[0]);
+        check(&format!("/files/{}", long("%F0%9F%98%80", 50)), 0, &[]);
+        check(&format!("/files/{}", long("%F0%9F%98%80", 51)), 2, &[0]);
+        check(&format!("/files/{}/raw", long("x", 101)), 2, &[3]);
+        // Nothing else would take it.
+        let path = format!("/sent/{}/{}", long("x", 101), long("x", 101));
+        let found = router.find("POST", Path::read(&path).expect("one reading"));
+        assert!(matches!(found, Matched::Route { id: 7, .. }), "{found:?}");
     }
 }

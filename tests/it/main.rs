@@ -44,6 +44,7 @@ mod panics;
 mod regression;
 mod reload;
 mod resting;
+mod router;
 mod streams;
 mod surfaces;
 mod tidy;

@@ -1,6 +1,8 @@
 //! What every test of the whole program needs: the program, an upstream, a client, and patience.
 
 pub mod client;
+pub mod find_my_way;
+pub mod paths;
 pub mod scopegate;
 pub mod upstream;
 
