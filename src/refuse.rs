@@ -15,6 +15,7 @@ use crate::forward::body::Body;
 use crate::forward::fault::Fault;
 use crate::forward::headers::{SCOPEGATE_REASON, X_REQUEST_ID};
 use crate::message::answer::Answer;
+use crate::message::field::Kind;
 use crate::message::fields::Fields;
 use crate::message::invalid::Invalid;
 use crate::observe::reason::Reason;
@@ -139,11 +140,11 @@ fn reason_of(invalid: Invalid) -> Reason {
 pub fn answer(refusal: &Refusal, form: ErrorForm, id: &Id) -> Answer<Body> {
     let reason = refusal.reason();
     let mut fields = Fields::with_capacity(BYTES, FIELDS);
-    fields.push(b"content-type", b"application/json");
+    fields.push_as(Kind::Plain, b"content-type", b"application/json");
     // A refusal is of this moment and of this key.
-    fields.push(b"cache-control", b"no-store");
-    fields.push(X_REQUEST_ID, id.as_bytes());
-    fields.push(SCOPEGATE_REASON, reason.code().as_bytes());
+    fields.push_as(Kind::Plain, b"cache-control", b"no-store");
+    fields.push_as(Kind::RequestId, X_REQUEST_ID, id.as_bytes());
+    fields.push_as(Kind::Reason, SCOPEGATE_REASON, reason.code().as_bytes());
     match refusal {
         Refusal::Denied(denial) => denied(&mut fields, denial),
         Refusal::Malformed(_)
@@ -168,16 +169,24 @@ pub fn bodyless(answer: &mut Answer<Body>) {
 fn denied(fields: &mut Fields, denial: &Denial) {
     match denial {
         // RFC 6750, 3: a request without a credential is told how to bring one, and no error.
-        Denial::KeyMissing => fields.push(b"www-authenticate", b"Bearer realm=\"scopegate\""),
+        Denial::KeyMissing => fields.push_as(Kind::Plain, b"www-authenticate", b"Bearer realm=\"scopegate\""),
         Denial::KeyMalformed | Denial::KeyRepeated | Denial::KeyConflict => {
-            fields.push(b"www-authenticate", b"Bearer realm=\"scopegate\", error=\"invalid_request\"");
+            fields.push_as(
+                Kind::Plain,
+                b"www-authenticate",
+                b"Bearer realm=\"scopegate\", error=\"invalid_request\"",
+            );
         }
         Denial::KeyUnknown | Denial::KeyRefused { .. } => {
-            fields.push(b"www-authenticate", b"Bearer realm=\"scopegate\", error=\"invalid_token\"");
+            fields.push_as(
+                Kind::Plain,
+                b"www-authenticate",
+                b"Bearer realm=\"scopegate\", error=\"invalid_token\"",
+            );
         }
         Denial::ScopeMissing { scopes, .. } => {
             let error = "Bearer realm=\"scopegate\", error=\"insufficient_scope\", scope=\"";
-            fields.push(b"www-authenticate", [error, scopes, "\""].concat().as_bytes());
+            fields.push_as(Kind::Plain, b"www-authenticate", [error, scopes, "\""].concat().as_bytes());
         }
         Denial::MethodUnknown { allow } => fields.push(b"allow", allow.as_bytes()),
         Denial::UpgradeRequired => {
@@ -196,13 +205,19 @@ fn denied(fields: &mut Fields, denial: &Denial) {
 
 /// Everything in it is ours, from the configuration, or a request id of checked characters: nothing to escape.
 fn body(reason: Reason, message: &str, form: ErrorForm, id: &Id) -> Bytes {
-    let (code, id) = (reason.code(), id.as_str());
-    let parts = match form {
-        ErrorForm::Object => {
-            ["{\"error\":{\"code\":\"", code, "\",\"message\":\"", message, "\",\"requestId\":\"", id, "\"}}"]
-        }
+    let (code, message, id) = (reason.code().as_bytes(), message.as_bytes(), id.as_bytes());
+    let parts: [&[u8]; 7] = match form {
+        ErrorForm::Object => [
+            b"{\"error\":{\"code\":\"",
+            code,
+            b"\",\"message\":\"",
+            message,
+            b"\",\"requestId\":\"",
+            id,
+            b"\"}}",
+        ],
         ErrorForm::Text => {
-            ["{\"error\":\"", message, "\",\"code\":\"", code, "\",\"requestId\":\"", id, "\"}"]
+            [b"{\"error\":\"", message, b"\",\"code\":\"", code, b"\",\"requestId\":\"", id, b"\"}"]
         }
     };
     parts.concat().into()

@@ -93,7 +93,7 @@ impl Reader {
             } else if kind == Kind::Coding {
                 reader.coding(field.value)?;
             } else if !kind.ends_here() && !nominated.has(name) {
-                reader.passed.push(name, field.value);
+                reader.passed.push_as(kind, name, field.value);
             }
         }
         Ok(reader)
@@ -107,7 +107,7 @@ impl Reader {
             Some(_) => Ok(()),
             None => {
                 self.length = Some(length);
-                self.passed.push(name, value);
+                self.passed.push_as(Kind::Length, name, value);
                 Ok(())
             }
         }

@@ -99,7 +99,7 @@ pub async fn forward(
 
 fn made(head: answer::Head, id: &Id, body: Body) -> Answer<Body> {
     let answer::Head { status, reason, mut fields, .. } = head;
-    fields.push(X_REQUEST_ID, id.as_bytes());
+    fields.push_as(Kind::RequestId, X_REQUEST_ID, id.as_bytes());
     Answer { status, reason, fields, body }
 }
 

@@ -123,14 +123,15 @@ impl Fields {
 
     /// One that comes behind all others.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        self.push_as(kind_of(name), name, value);
+    }
+
+    /// The same, where it is known what it is to us.
+    pub fn push_as(&mut self, kind: Kind, name: &[u8], value: &[u8]) {
         let from = self.text.len();
         line(&mut self.text, name, value);
         let behind = from + name.len() + 2;
-        self.place(
-            kind_of(name),
-            Span::new(from, from + name.len()),
-            Span::new(behind, behind + value.len()),
-        );
+        self.place(kind, Span::new(from, from + name.len()), Span::new(behind, behind + value.len()));
     }
 
     /// Room for so many bytes and so many fields, and nothing in it.

@@ -215,10 +215,13 @@ pub fn digits(value: &[u8]) -> Option<u64> {
     digits.parse().ok()
 }
 
-/// Every line ends with CR LF. The parser takes LF alone too, where others would read one line.
-pub(super) fn ends_in_pairs(text: &[u8]) -> Result<(), Invalid> {
-    let alone = |end: usize| end == 0 || text.get(end - 1) != Some(&b'\r');
-    if memchr::memchr_iter(b'\n', text).any(alone) { Err(Invalid::LineEnd) } else { Ok(()) }
+/// Every line ends with CR LF. The parser takes LF alone too, where others would read one line. Without a way out in the
+/// middle, so that many bytes are looked at at once.
+fn ends_in_pairs(text: &[u8]) -> Result<(), Invalid> {
+    let behind = text.get(1..).unwrap_or_default();
+    let alone = |(before, byte): (&u8, &u8)| u8::from(*byte == b'\n') & u8::from(*before != b'\r');
+    let any = text.iter().zip(behind).fold(0, |any, pair| any | alone(pair));
+    if any != 0 || text.first() == Some(&b'\n') { Err(Invalid::LineEnd) } else { Ok(()) }
 }
 
 fn too_large(bytes: &[u8], limits: &Limits) -> Invalid {
