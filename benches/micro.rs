@@ -3,8 +3,11 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 
 mod pieces;
+#[path = "pieces/whole.rs"]
+mod whole;
 
 use pieces::{Piece, Pieces};
+use whole::Whole;
 
 fn pieces(c: &mut Criterion) {
     let mut pieces = Pieces::new();
@@ -20,6 +23,10 @@ fn pieces(c: &mut Criterion) {
     for (name, piece) in all {
         c.bench_function(name, |bench| bench.iter(|| piece(&mut pieces)));
     }
+    let mut whole = Whole::new();
+    c.bench_function("a whole GET, over loopback, both ends on this thread", |bench| {
+        bench.iter(|| whole.ask());
+    });
 }
 
 criterion_group!(benches, pieces);

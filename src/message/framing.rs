@@ -38,7 +38,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Chunks {
     place: Place,
-    /// Blanks may stand behind a size, as old servers pad it; a client has no such excuse.
+    /// Blanks may stand between a size and the end of its line, as old servers pad it; a client has no such excuse.
     padded: bool,
     /// Of the chunk: while its size is read, what that has come to; then what its data lacks.
     left: u64,
@@ -153,9 +153,10 @@ impl Chunks {
                 Ok(Place::Size)
             }
             (Place::Size, _) if self.passed == 0 => Err(Invalid::Chunk),
-            (Place::Size | Place::Padding | Place::Extension, b'\r') => Ok(Place::SizeEnd),
+            (Place::Size | Place::Extension, b'\r') => Ok(Place::SizeEnd),
+            (Place::Padding, b'\r') if self.padded => Ok(Place::SizeEnd),
             (Place::Size | Place::Padding, b';') => Ok(Place::Extension),
-            (Place::Size | Place::Padding, b' ' | b'\t') if self.padded && self.passed < LIMIT => {
+            (Place::Size | Place::Padding, b' ' | b'\t') if self.passed < LIMIT => {
                 self.passed += 1;
                 Ok(Place::Padding)
             }
@@ -258,6 +259,19 @@ mod tests {
         check(b"1\r\n\r\r\n0\r\n\r\n", b"\r", &[], 0);
         let got = read(Framing::Length(3), b"abcd", 1000).expect("a body");
         assert_eq!((&*got.0, got.2), (&b"abc"[..], 1));
+    }
+
+    #[test]
+    fn a_client_pads_no_size_but_before_an_extension() {
+        for (bytes, strict) in [
+            (&b"3 \r\nabc\r\n0\r\n\r\n"[..], false),
+            (b"3 ;a=b\r\nabc\r\n0\r\n\r\n", true),
+            (b" 3\r\nabc\r\n0\r\n\r\n", false),
+            (b"3;a\x07\r\nabc\r\n0\r\n\r\n", false),
+        ] {
+            let got = read(Framing::Chunked(Chunks::strict()), bytes, 1000);
+            assert_eq!(got.is_ok(), strict, "{:?}", String::from_utf8_lossy(bytes));
+        }
     }
 
     #[test]
