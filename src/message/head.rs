@@ -231,10 +231,11 @@ fn too_large(bytes: &[u8], limits: &Limits) -> Invalid {
 
 /// What the parser says, in our words where they say more.
 fn said(error: httparse::Error, bytes: &[u8]) -> Invalid {
-    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = bytes.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let third = line.splitn(3, |byte| *byte == b' ').nth(2).unwrap_or_default();
     if error == httparse::Error::TooManyHeaders {
         Invalid::TooLarge
-    } else if error == httparse::Error::Version && line.windows(6).any(|part| part == b" HTTP/") {
+    } else if error == httparse::Error::Version && third.starts_with(b"HTTP/") {
         Invalid::Version
     } else {
         Invalid::Syntax(error)
