@@ -189,8 +189,9 @@ struct Target<'a> {
 
 impl<'a> Target<'a> {
     fn read(target: &'a str, method: &Method) -> Result<Self, Invalid> {
-        // A fragment is never sent (RFC 9110, 4.2.5): who cuts it off reads another target.
-        if *method == Method::CONNECT || target.contains('#') {
+        // A fragment is never sent (RFC 9110, 4.2.5): who cuts it off reads another target. Nor is a byte outside of
+        // ASCII (RFC 3986, 2), of which one server makes another character than the next.
+        if *method == Method::CONNECT || target.contains('#') || !target.is_ascii() {
             return Err(Invalid::Target);
         }
         let (authority, rest) = if target.starts_with('/') {
