@@ -154,8 +154,20 @@ impl Head {
                     Err(Invalid::Length)
                 }
             }
-            (Some(_), _, None, _) => Err(Invalid::Coding),
+            (Some(_), _, None, _) => Err(self.no_end()),
             (_, _, Some(_), _) => Err(Invalid::Length),
+        }
+    }
+
+    /// What is wrong with its codings: where `chunked` is not the last of them, and only the last, the end of the body
+    /// is not known (RFC 9112, 6.3).
+    fn no_end(&self) -> Invalid {
+        let chunked = |word: &[u8]| word.eq_ignore_ascii_case(b"chunked");
+        let mut codings = self.fields.all(Kind::Coding).flat_map(words).map(chunked);
+        if codings.find(|chunked| *chunked).is_some() && codings.next().is_none() {
+            Invalid::Coding
+        } else {
+            Invalid::Length
         }
     }
 
