@@ -69,21 +69,22 @@ impl Head {
 }
 
 /// The fields of a head: those that go on, and what the others said.
-struct Reader {
+struct Reader<'m> {
     passed: Fields,
+    nominated: Nominated<'m>,
     length: Option<u64>,
     chunked: bool,
     close: bool,
 }
 
-impl Reader {
-    fn read(length: usize, parsed: &[httparse::Header<'_>]) -> Result<Self, Invalid> {
+impl<'m> Reader<'m> {
+    fn read(length: usize, parsed: &[httparse::Header<'m>]) -> Result<Self, Invalid> {
         let passed = Fields::with_capacity(length + OURS, parsed.len() + 1);
-        let mut reader = Self { passed, length: None, chunked: false, close: false };
-        let mut nominated = Nominated::default();
+        let nominated = Nominated::default();
+        let mut reader = Self { passed, nominated, length: None, chunked: false, close: false };
         for field in parsed.iter().filter(|field| field.name.eq_ignore_ascii_case("connection")) {
             reader.close |= words(field.value).any(|word| word.eq_ignore_ascii_case(b"close"));
-            nominated.read(field.value);
+            reader.nominated.read(field.value);
         }
         for field in parsed {
             let name = field.name.as_bytes();
@@ -92,7 +93,7 @@ impl Reader {
                 reader.length(name, field.value)?;
             } else if kind == Kind::Coding {
                 reader.coding(field.value)?;
-            } else if !kind.ends_here() && !nominated.has(name) {
+            } else if !kind.ends_here() && !reader.nominated.has(name) {
                 reader.passed.push_as(kind, name, field.value);
             }
         }
@@ -127,7 +128,7 @@ impl Reader {
             (true, Some(_)) => Err(Invalid::Length),
             // Chunks came with HTTP/1.1 (RFC 9112, 6.1).
             (true, None) if version != Some(1) => Err(Invalid::Coding),
-            (true, None) => Ok(Framing::Chunked(Chunks::padded())),
+            (true, None) => Ok(Framing::Chunked(Chunks::padded().without(&self.nominated))),
             (false, Some(length)) => Ok(Framing::Length(length)),
             (false, None) => Ok(Framing::Close),
         }

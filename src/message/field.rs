@@ -155,6 +155,11 @@ impl<'m> Nominated<'m> {
         self.0.extend(names);
     }
 
+    /// What it lists.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'m [u8]> {
+        self.0.iter().copied()
+    }
+
     /// Whether it lists this name.
     #[must_use]
     pub fn has(&self, name: &[u8]) -> bool {

@@ -3,7 +3,7 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::field::Kind;
+use super::field::{Kind, Nominated};
 use super::invalid::Invalid;
 
 /// Trailers, and the extensions of one chunk, may have this many bytes: what a head may have, and more than anybody
@@ -45,6 +45,8 @@ pub struct Chunks {
     /// Bytes of the line of a size, or of the trailers, so far.
     passed: usize,
     trailers: BytesMut,
+    /// Names of fields that are for one connection only, trailers among them (RFC 9110, 7.6.1).
+    hops: Box<[Box<[u8]>]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,13 +103,20 @@ impl Chunks {
     /// Of a client.
     #[must_use]
     pub fn strict() -> Self {
-        Self { place: Place::Size, padded: false, left: 0, passed: 0, trailers: BytesMut::new() }
+        let (trailers, hops) = (BytesMut::new(), Box::default());
+        Self { place: Place::Size, padded: false, left: 0, passed: 0, trailers, hops }
     }
 
     /// Of an upstream.
     #[must_use]
     pub fn padded() -> Self {
         Self { padded: true, ..Self::strict() }
+    }
+
+    /// Without the trailers that its head lists in `Connection`.
+    #[must_use]
+    pub fn without(self, nominated: &Nominated<'_>) -> Self {
+        Self { hops: nominated.names().map(Box::from).collect(), ..self }
     }
 
     fn next(&mut self, read: &mut Bytes) -> Result<Step, Invalid> {
@@ -178,7 +187,7 @@ impl Chunks {
             }
             if *self.trailers == *b"\r\n" || self.trailers.ends_with(b"\n\r\n") {
                 self.place = Place::End;
-                return trailers(&self.trailers)
+                return trailers(&self.trailers, &self.hops)
                     .map(|trailers| if trailers.is_empty() { Step::End } else { Step::Trailers(trailers) });
             }
         }
@@ -200,7 +209,7 @@ impl Chunks {
 const FIELDS: usize = 64;
 
 /// The fields after a body, without those that could not stand there (RFC 9110, 6.5.1).
-fn trailers(bytes: &[u8]) -> Result<HeaderMap, Invalid> {
+fn trailers(bytes: &[u8], hops: &[Box<[u8]>]) -> Result<HeaderMap, Invalid> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let httparse::Status::Complete((_, parsed)) = httparse::parse_headers(bytes, &mut fields)? else {
         return Err(Invalid::Field);
@@ -209,7 +218,8 @@ fn trailers(bytes: &[u8]) -> Result<HeaderMap, Invalid> {
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Invalid::Field)?;
         let value = HeaderValue::from_bytes(field.value).map_err(|_| Invalid::Field)?;
-        if Kind::of(name.as_str().as_bytes()) == Kind::Plain {
+        let hop = hops.iter().any(|hop| hop.eq_ignore_ascii_case(name.as_str().as_bytes()));
+        if !hop && Kind::of(name.as_str().as_bytes()) == Kind::Plain {
             trailers.append(name, value);
         }
     }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use http::request::Parts;
 use http::{Method, Version};
 
-use super::field::{Kind, words};
+use super::field::{Kind, Nominated, words};
 use super::fields::{Fields, Span, kind_of};
 use super::framing::{Chunks, Framing};
 use super::invalid::Invalid;
@@ -149,7 +149,7 @@ impl Head {
             (Some(coding), None, None, _) if coding.eq_ignore_ascii_case(b"chunked") => {
                 // Chunks came with HTTP/1.1 (RFC 9112, 6.1).
                 if self.version == Version::HTTP_11 {
-                    Ok(Some(Framing::Chunked(Chunks::strict())))
+                    Ok(Some(Framing::Chunked(Chunks::strict().without(&self.nominated()))))
                 } else {
                     Err(Invalid::Length)
                 }
@@ -169,6 +169,13 @@ impl Head {
         } else {
             Invalid::Length
         }
+    }
+
+    /// What it lists in `Connection`.
+    fn nominated(&self) -> Nominated<'_> {
+        let mut nominated = Nominated::default();
+        self.fields.all(Kind::Connection).for_each(|value| nominated.read(value));
+        nominated
     }
 
     /// Whether the client wants to be asked for its body (RFC 9110, 10.1.1).
