@@ -49,15 +49,15 @@ impl<'a> Call<'a> {
         std::str::from_utf8(self.fields.first(Kind::AskedMethod)?).ok()
     }
 
-    /// Whether it is the start of a WebSocket handshake (RFC 6455, 4.1). One with a body is none: what would be a body to
-    /// one side would be frames to the other.
+    /// Whether it is the start of a WebSocket handshake (RFC 6455, 4.1), with one key (11.3.1). One with a body is none:
+    /// what would be a body to one side would be frames to the other.
     #[must_use]
     pub fn is_websocket(&self) -> bool {
         *self.method == Method::GET
             && self.version == Version::HTTP_11
             && !self.fields.has(Kind::Coding)
             && self.fields.all(Kind::Length).all(|length| length == b"0")
-            && self.fields.has(Kind::WebSocketKey)
+            && self.fields.all(Kind::WebSocketKey).count() == 1
             && self.fields.lists(Kind::Upgrade, "websocket")
             && self.fields.lists(Kind::Connection, "upgrade")
     }

@@ -76,10 +76,7 @@ pub async fn forward(
     let status = answer.status;
     match permit.ask {
         Ask::Channel if status == StatusCode::SWITCHING_PROTOCOLS => {
-            let accept = head.fields.first(Kind::WebSocketKey).map(accept_of);
-            let said =
-                answer.fields.iter().find(|field| field.name.eq_ignore_ascii_case(b"sec-websocket-accept"));
-            if accept.is_none() || said.map(|field| field.value) != accept.as_deref().map(str::as_bytes) {
+            if !is_accepted(&answer.fields, head.fields.first(Kind::WebSocketKey)) {
                 return Err(Fault::Upgrade);
             }
             let Some((upstream, chunk)) = lease.into_socket() else { return Err(Fault::Upgrade) };
@@ -101,6 +98,13 @@ fn made(head: answer::Head, id: &Id, body: Body) -> Answer<Body> {
     let answer::Head { status, reason, mut fields, .. } = head;
     fields.push_as(Kind::RequestId, X_REQUEST_ID, id.as_bytes());
     Answer { status, reason, fields, body }
+}
+
+/// Whether an answer proves, once, that it is to this key (RFC 6455, 4.1 and 11.3.3).
+fn is_accepted(fields: &Fields, key: Option<&[u8]>) -> bool {
+    let mut said = fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"sec-websocket-accept"));
+    let fits = |key| said.next().is_some_and(|field| field.value == accept_of(key).as_bytes());
+    key.is_some_and(fits) && said.next().is_none()
 }
 
 /// What a server answers to `Sec-WebSocket-Key` (RFC 6455, 4.2.2).
