@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use crate::message::field::{Kind, Nominated, words};
 use crate::message::fields::{Fields, kind_of};
 use crate::message::framing::{Chunks, Framing};
-use crate::message::head::digits;
+use crate::message::head::{digits, ends_in_pairs};
 use crate::message::invalid::Invalid;
 
 /// A head may have this many bytes, and this many fields: four times what any server is set to send.
@@ -47,6 +47,7 @@ impl Head {
             httparse::Status::Partial if bytes.len() < LIMIT => return Ok(None),
             httparse::Status::Complete(_) | httparse::Status::Partial => return Err(Invalid::TooLarge),
         };
+        ends_in_pairs(bytes.get(..length).unwrap_or_default())?;
         let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Invalid::Status)?;
         let reason = parsed.reason.filter(|reason| Some(*reason) != status.canonical_reason());
         let fields = Reader::read(length, parsed.headers)?;

@@ -237,7 +237,7 @@ pub fn digits(value: &[u8]) -> Option<u64> {
 
 /// Every line ends with CR LF. The parser takes LF alone too, where others would read one line. Without a way out in the
 /// middle, so that many bytes are looked at at once.
-fn ends_in_pairs(text: &[u8]) -> Result<(), Invalid> {
+pub fn ends_in_pairs(text: &[u8]) -> Result<(), Invalid> {
     let behind = text.get(1..).unwrap_or_default();
     let alone = |(before, byte): (&u8, &u8)| u8::from(*byte == b'\n') & u8::from(*before != b'\r');
     let any = text.iter().zip(behind).fold(0, |any, pair| any | alone(pair));
