@@ -50,10 +50,10 @@ impl Head {
         ends_in_pairs(bytes.get(..length).unwrap_or_default())?;
         let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Invalid::Status)?;
         let reason = parsed.reason.filter(|reason| Some(*reason) != status.canonical_reason());
-        let fields = Reader::read(length, parsed.headers)?;
-        let no_body = *method == Method::HEAD
-            || status.is_informational()
-            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        // These two say no length (RFC 9110, 8.6).
+        let lengthless = status.is_informational() || status == StatusCode::NO_CONTENT;
+        let fields = Reader::read(length, parsed.headers, lengthless)?;
+        let no_body = lengthless || *method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
         let framing = if no_body { None } else { Some(fields.framing(parsed.version)?) };
         let head = Self {
             status,
@@ -73,16 +73,17 @@ impl Head {
 struct Reader<'m> {
     passed: Fields,
     nominated: Nominated<'m>,
+    lengthless: bool,
     length: Option<u64>,
     chunked: bool,
     close: bool,
 }
 
 impl<'m> Reader<'m> {
-    fn read(length: usize, parsed: &[httparse::Header<'m>]) -> Result<Self, Invalid> {
+    fn read(length: usize, parsed: &[httparse::Header<'m>], lengthless: bool) -> Result<Self, Invalid> {
         let passed = Fields::with_capacity(length + OURS, parsed.len() + 1);
         let nominated = Nominated::default();
-        let mut reader = Self { passed, nominated, length: None, chunked: false, close: false };
+        let mut reader = Self { passed, nominated, lengthless, length: None, chunked: false, close: false };
         for field in parsed.iter().filter(|field| field.name.eq_ignore_ascii_case("connection")) {
             reader.close |= words(field.value).any(|word| word.eq_ignore_ascii_case(b"close"));
             reader.nominated.read(field.value);
@@ -109,7 +110,9 @@ impl<'m> Reader<'m> {
             Some(_) => Ok(()),
             None => {
                 self.length = Some(length);
-                self.passed.push_as(Kind::Length, name, value);
+                if !self.lengthless {
+                    self.passed.push_as(Kind::Length, name, value);
+                }
                 Ok(())
             }
         }
