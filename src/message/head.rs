@@ -103,6 +103,10 @@ impl Head {
         }
         let mut fields = Fields::with_capacity(512, parts.headers.len());
         for (name, value) in &parts.headers {
+            // There is no place for blanks around it (RFC 9113, 8.2.1).
+            if value.as_bytes().trim_ascii().len() < value.len() {
+                return Err(Invalid::Field);
+            }
             fields.push(name.as_str().as_bytes(), value.as_bytes());
         }
         Ok(Self {
