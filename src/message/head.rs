@@ -98,6 +98,9 @@ impl Head {
             return Err(Invalid::TooLarge);
         }
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+        if !target.is_ascii() || parts.uri.scheme_str().is_some_and(|scheme| !is_ours(scheme)) {
+            return Err(Invalid::Target);
+        }
         if target.len() > limits.target {
             return Err(Invalid::TargetTooLong);
         }
@@ -221,7 +224,7 @@ impl<'a> Target<'a> {
             (None, target)
         } else {
             let (scheme, rest) = target.split_once("://").ok_or(Invalid::Target)?;
-            if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+            if !is_ours(scheme) {
                 return Err(Invalid::Target);
             }
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -230,6 +233,11 @@ impl<'a> Target<'a> {
         };
         Ok(Self { authority, path: rest })
     }
+}
+
+/// `https` too: who ended TLS in front of us may say what a client said.
+fn is_ours(scheme: &str) -> bool {
+    ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
 }
 
 /// A number of bytes: digits, and nothing else (RFC 9110, 8.6).
