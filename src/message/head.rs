@@ -112,14 +112,16 @@ impl Head {
             }
             fields.push(name.as_str().as_bytes(), value.as_bytes());
         }
-        Ok(Self {
+        let head = Self {
             method: parts.method.clone(),
             version: parts.version,
             fields,
             target: target.into(),
             path: parts.uri.path().len(),
             authority: parts.uri.authority().map(|authority| authority.as_str().into()),
-        })
+        };
+        head.expects()?;
+        Ok(head)
     }
 
     /// The path as it came. It is `/` where the target is an address without one (RFC 9110, 4.2.3).
