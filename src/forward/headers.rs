@@ -13,7 +13,7 @@ use http::{HeaderMap, Method};
 use crate::accept::peer::Peer;
 use crate::decide::permit::{Ask, Permit};
 use crate::identity::scope::Scopes;
-use crate::message::field::{Kind, Nominated, words};
+use crate::message::field::{Kind, Nominated, is_token, words};
 use crate::message::fields::{Field, Seen, line};
 use crate::message::head::Head;
 use crate::observe::record::Id;
@@ -220,8 +220,9 @@ pub fn write_trailers(out: &mut Vec<u8>, trailers: &HeaderMap) {
         nominated.read(value.as_bytes());
     }
     for (name, value) in trailers {
+        let token = is_token(name.as_str());
         let name = name.as_str().as_bytes();
-        if Kind::of(name) == Kind::Plain && !nominated.has(name) {
+        if token && Kind::of(name) == Kind::Plain && !nominated.has(name) {
             line(out, name, value.as_bytes());
         }
     }

@@ -135,6 +135,12 @@ fn folds_to(name: &[u8], start: &[u8]) -> bool {
     name.len() >= start.len() && name.iter().zip(start).all(|(byte, wanted)| folded(*byte) == *wanted)
 }
 
+/// Whether what another library takes for a name is one (RFC 9110, 5.6.2): it takes quotation marks too.
+#[must_use]
+pub fn is_token(name: &str) -> bool {
+    !name.contains('"')
+}
+
 /// The words of a list, without empty ones (RFC 9110, 5.6.1).
 pub fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|word| !word.is_empty())

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use http::request::Parts;
 use http::{Method, Version};
 
-use super::field::{Kind, Nominated, words};
+use super::field::{Kind, Nominated, is_token, words};
 use super::fields::{Fields, Span, kind_of};
 use super::framing::{Chunks, Framing};
 use super::invalid::Invalid;
@@ -107,7 +107,7 @@ impl Head {
         let mut fields = Fields::with_capacity(512, parts.headers.len());
         for (name, value) in &parts.headers {
             // There is no place for blanks around it (RFC 9113, 8.2.1).
-            if value.as_bytes().trim_ascii().len() < value.len() {
+            if value.as_bytes().trim_ascii().len() < value.len() || !is_token(name.as_str()) {
                 return Err(Invalid::Field);
             }
             fields.push(name.as_str().as_bytes(), value.as_bytes());
