@@ -19,6 +19,8 @@
 
 mod admin;
 mod allocations;
+mod attacks;
+mod attacks_bodies;
 mod bad_config;
 mod browsers;
 mod channel;

@@ -150,9 +150,9 @@ impl Seen {
 }
 
 fn line(stream: &mut BufReader<TcpStream>) -> String {
-    let mut line = String::new();
-    let _ = stream.read_line(&mut line);
-    line.trim_end().to_owned()
+    let mut line = Vec::new();
+    let _ = stream.read_until(b'\n', &mut line);
+    String::from_utf8_lossy(&line).trim_end().to_owned()
 }
 
 fn fields(stream: &mut BufReader<TcpStream>) -> Vec<(String, String)> {
