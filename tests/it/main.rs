@@ -21,6 +21,8 @@ mod admin;
 mod allocations;
 mod attacks;
 mod attacks_bodies;
+mod attacks_floods;
+mod attacks_http2;
 mod attacks_keys;
 mod attacks_upstream;
 mod bad_config;

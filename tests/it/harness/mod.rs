@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod find_my_way;
+pub mod frames;
 pub mod paths;
 pub mod scopegate;
 pub mod upstream;
