@@ -98,7 +98,7 @@ impl Head {
             return Err(Invalid::TooLarge);
         }
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
-        if !target.is_ascii() || parts.uri.scheme_str().is_some_and(|scheme| !is_ours(scheme)) {
+        if !path_of(target).is_ascii() || parts.uri.scheme_str().is_some_and(|scheme| !is_ours(scheme)) {
             return Err(Invalid::Target);
         }
         if target.len() > limits.target {
@@ -217,9 +217,10 @@ struct Target<'a> {
 
 impl<'a> Target<'a> {
     fn read(target: &'a str, method: &Method) -> Result<Self, Invalid> {
-        // A fragment is never sent (RFC 9110, 4.2.5): who cuts it off reads another target. Nor is a byte outside of
-        // ASCII (RFC 3986, 2), of which one server makes another character than the next.
-        if *method == Method::CONNECT || target.contains('#') || !target.is_ascii() {
+        // A fragment is never sent (RFC 9110, 4.2.5): who cuts it off reads another target. Nor is a path with a byte
+        // outside of ASCII (RFC 3986, 2), of which one server makes another character than the next; a query is the
+        // upstream's to read, and some clients send one so.
+        if *method == Method::CONNECT || target.contains('#') || !path_of(target).is_ascii() {
             return Err(Invalid::Target);
         }
         let (authority, rest) = if target.starts_with('/') {
@@ -235,6 +236,11 @@ impl<'a> Target<'a> {
         };
         Ok(Self { authority, path: rest })
     }
+}
+
+/// Without the query.
+fn path_of(target: &str) -> &str {
+    target.split('?').next().unwrap_or_default()
 }
 
 /// `https` too: who ended TLS in front of us may say what a client said.

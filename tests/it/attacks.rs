@@ -231,7 +231,6 @@ fn a_target_is_a_path_or_an_address_that_equals_host() {
         ("GET", "://a/health"),
         ("GET", "xhttp://a/health"),
         ("GET", "javascript:1"),
-        ("GET", "/health?é"),
         ("GET", "/é"),
     ] {
         ends(&upstream, &scopegate, &request(method, target), (400, "target_invalid"));
@@ -259,6 +258,7 @@ fn a_target_is_a_path_or_an_address_that_equals_host() {
     for (target, seen) in [
         ("http://a/health", "/health"),
         ("HTTP://A/health?x=%20", "/health?x=%20"),
+        ("/health?é", "/health?é"),
         ("https://a/health", "/health"),
         ("http://a", "/"),
         ("http://a?x", "/?x"),
