@@ -153,7 +153,9 @@ impl Gateway {
             identity: live.identity_headers.then(|| snapshot.policy.scopes()),
         };
         let (target, progress) = (Target { upstream, timeouts: &live.timeouts }, &mut exchange.progress);
-        let answer = forward(&self.client, target, &permit, head, body, &outbound, progress).await;
+        // In a box of its own: what is refused needs no room for it.
+        let forwarding = forward(&self.client, target, &permit, head, body, &outbound, progress);
+        let answer = Box::pin(forwarding).await;
         exchange.record.forwarded();
         answer.map_err(|fault| {
             upstream.meters.fault(fault.reason());
@@ -266,8 +268,9 @@ fn preflight(
 mod tests {
     use super::*;
 
-    /// What every request in flight costs in memory, beside its buffers. Raise it knowingly.
-    const LARGEST: usize = 2_368;
+    /// What every request costs in memory, beside its buffers and what forwards it. The allocator keeps pieces of up to
+    /// 1,032 bytes at hand, and takes some 900 instructions more for a larger one.
+    const LARGEST: usize = 1_032;
 
     #[test]
     fn a_request_in_flight_is_small() {

@@ -1,7 +1,6 @@
 //! Requests of a client over HTTP/1, one after the other.
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -55,8 +54,7 @@ pub(super) async fn serve<D: Door>(link: Rc<Link>, door: Rc<D>) {
     loop {
         let bounds = door.bounds();
         let next = next(&link, &bounds).await;
-        // In a box: while nothing is asked of it, a connection costs its socket and little else.
-        match Box::pin(exchange(&link, &door, next, &bounds)).await {
+        match exchange(&link, &door, next, &bounds).await {
             After::Next => {}
             After::Last => return linger(&link).await,
             After::Gone => return link.die(),
@@ -167,7 +165,8 @@ async fn exchange<D: Door>(link: &Rc<Link>, door: &Rc<D>, next: Next, bounds: &B
     let upgrades = head.fields.has(Kind::Upgrade);
     link.begin(body, asks);
     let reply = {
-        let mut serving = pin!(Rc::clone(door).serve(Rc::clone(&link.peer), head, Incoming::over(link)));
+        // In a box, as the sending: while nothing is asked of it, a connection costs its socket and little else.
+        let mut serving = Box::pin(Rc::clone(door).serve(Rc::clone(&link.peer), head, Incoming::over(link)));
         poll_fn(|cx| match serving.as_mut().poll(cx) {
             Poll::Ready(reply) => Poll::Ready(Some(reply)),
             Poll::Pending => link.poll_gone(cx).map(|()| None),
@@ -175,7 +174,7 @@ async fn exchange<D: Door>(link: &Rc<Link>, door: &Rc<D>, next: Next, bounds: &B
         .await
     };
     let Some(Reply { answer, switch }) = reply else { return After::Gone };
-    match (answer::send(link, terms, answer).await, switch) {
+    match (Box::pin(answer::send(link, terms, answer)).await, switch) {
         (Sent::Gone, _) => After::Gone,
         (Sent::Free | Sent::Last, Some(switch)) => After::Switched(switch),
         // Bytes behind a handshake that was refused were meant for a channel: they are no request.
@@ -200,7 +199,7 @@ async fn refuse<D: Door>(
     let refusal = door.refuse(&link.peer, head, malformed);
     let method = head.map_or(&Method::GET, |head| &head.method);
     let terms = Terms::new(method, Version::HTTP_11, false, bounds.patience);
-    match answer::send(link, terms, refusal).await {
+    match Box::pin(answer::send(link, terms, refusal)).await {
         Sent::Free | Sent::Last => After::Last,
         Sent::Gone => After::Gone,
     }

@@ -165,7 +165,9 @@ async fn stages<'p>(
     let preflight = call.preflight();
     let route = match find(policy, preflight.unwrap_or(call.method.as_str()), path)? {
         Found::Route(route) => route,
-        Found::OtherMethods(routes) => return Err(other_methods(policy, keys, call, &routes, place).await),
+        Found::OtherMethods(routes) => {
+            return Err(Box::pin(other_methods(policy, keys, call, &routes, place)).await);
+        }
     };
     let surface = surface_of(policy, route, place);
     flag(policy, surface)?;

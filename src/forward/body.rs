@@ -125,7 +125,7 @@ impl Download {
                 Step::More => {}
             }
             let Poll::Ready(read) = lease.poll_read(cx) else {
-                lease.wire().wait(lease.timeouts());
+                lease.wire().wait();
                 return Poll::Pending;
             };
             lease.wire().rest();

@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -65,7 +65,8 @@ pub struct Lease {
     wire: Rc<Wire>,
     client: Rc<Client>,
     upstream: Arc<Upstream>,
-    timeouts: Timeouts,
+    /// How long it is kept when it is free.
+    life: Duration,
     keeps_alive: bool,
     going: Option<Going>,
 }
@@ -116,17 +117,18 @@ impl Client {
             let was_kept = kept.is_some();
             let wire = match kept.take() {
                 Some(wire) => wire,
-                None => self.connect(upstream, timeouts).await?,
+                // Seldom, and large.
+                None => Box::pin(self.connect(upstream, timeouts)).await?,
             };
             let mut lease = Lease {
                 wire,
                 client: Rc::clone(self),
                 upstream: Arc::clone(upstream),
-                timeouts: *timeouts,
+                life: timeouts.pool,
                 keeps_alive: false,
                 going: None,
             };
-            match lease.exchange(method, &mut upload).await {
+            match lease.exchange(method, timeouts, &mut upload).await {
                 Ok((head, rest)) => {
                     lease.keeps_alive = head.keeps_alive;
                     lease.going = lease.go_on(upload);
@@ -163,8 +165,8 @@ impl Client {
         None
     }
 
-    fn keep(&self, upstream: &Upstream, wire: Rc<Wire>, timeouts: &Timeouts) {
-        let kept = Kept { wire, until: self.wires.clock().now() + timeouts.pool };
+    fn keep(&self, upstream: &Upstream, wire: Rc<Wire>, life: Duration) {
+        let kept = Kept { wire, until: self.wires.clock().now() + life };
         let mut pools = self.pools.borrow_mut();
         if let Some((_, pool)) = pools.iter_mut().find(|(id, _)| *id == upstream.id) {
             if pool.len() == KEPT {
@@ -208,12 +210,6 @@ impl Lease {
         Self { keeps_alive: false, ..self }
     }
 
-    /// How long each side may take.
-    #[must_use]
-    pub fn timeouts(&self) -> &Timeouts {
-        &self.timeouts
-    }
-
     /// Reads what has come of the answer; `None` is its end.
     pub fn poll_read(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Fault>> {
         Poll::Ready(match ready!(self.wire.poll_read(cx, &self.client.chunk)) {
@@ -228,15 +224,15 @@ impl Lease {
     /// request's body is still on its way.
     pub fn finish(self, rest: &Bytes) {
         self.wire.rest();
-        let Self { wire, client, upstream, timeouts, keeps_alive, going } = self;
+        let Self { wire, client, upstream, life, keeps_alive, going } = self;
         if !wire.is_sent() {
-            wire.let_finish(&timeouts);
+            wire.let_finish();
             // The client may finish what it began: many read no answer before that.
             if let Some(mut going) = going {
                 going.0 = None;
             }
         } else if keeps_alive && rest.is_empty() && wire.fault().is_none() {
-            client.keep(&upstream, wire, &timeouts);
+            client.keep(&upstream, wire, life);
         }
     }
 
@@ -248,8 +244,13 @@ impl Lease {
     }
 
     /// Writes the request and reads the head of the answer, whichever comes first.
-    async fn exchange(&self, method: &Method, upload: &mut Upload) -> Result<(Head, Bytes), Fault> {
-        self.wire.begin(&self.timeouts);
+    async fn exchange(
+        &self,
+        method: &Method,
+        timeouts: &Timeouts,
+        upload: &mut Upload,
+    ) -> Result<(Head, Bytes), Fault> {
+        self.wire.begin(timeouts);
         let (mut sending, mut read, mut informational) = (true, Bytes::new(), 0);
         poll_fn(|cx| {
             if sending && let Poll::Ready(sent) = upload.poll(cx, &self.wire) {

@@ -70,7 +70,7 @@ pub async fn forward(
         return Err(Fault::Client(Broken::TooLarge));
     }
     let text = headers::write(head, host, announced, permit, outbound);
-    let upload = Upload::new(text, body, announced, outbound.body_most, *target.timeouts);
+    let upload = Upload::new(text, body, announced, outbound.body_most);
     *progress = upload.progress().cloned();
     let Answered { head: answer, rest, lease } = client.send(target, &head.method, upload).await?;
     let status = answer.status;

@@ -12,7 +12,6 @@ use http_body::Body as _;
 use super::headers::{self, Announced};
 use super::wire::Wire;
 use crate::accept::body::{Broken, Incoming};
-use crate::config::limits::Timeouts;
 use crate::message::invalid::Invalid;
 use crate::message::pieces::Pieces;
 
@@ -28,7 +27,6 @@ pub struct Upload {
     /// The upstream takes no more; what is still to come goes nowhere.
     lost: bool,
     progress: Option<Rc<Progress>>,
-    timeouts: Timeouts,
 }
 
 /// What is known of a client's body.
@@ -58,7 +56,7 @@ pub fn announced(body: &Incoming) -> Announced {
 impl Upload {
     /// A request with this head, which announced the client's body so.
     #[must_use]
-    pub fn new(head: Vec<u8>, body: Incoming, announced: Announced, most: u64, timeouts: Timeouts) -> Self {
+    pub fn new(head: Vec<u8>, body: Incoming, announced: Announced, most: u64) -> Self {
         let body = (announced != Announced::Nothing).then_some(body);
         Self {
             pieces: Pieces::new(head),
@@ -68,7 +66,6 @@ impl Upload {
             most,
             untouched: true,
             lost: false,
-            timeouts,
         }
     }
 
@@ -101,7 +98,7 @@ impl Upload {
                     continue;
                 }
                 if self.progress.is_some() {
-                    wire.upload(false, &self.timeouts);
+                    wire.upload(false);
                 }
                 if !self.lost {
                     wire.sent();
@@ -123,7 +120,7 @@ impl Upload {
                 }
             }
             if !self.lost && self.progress.is_some() {
-                wire.upload(false, &self.timeouts);
+                wire.upload(false);
             }
         }
     }
@@ -138,7 +135,7 @@ impl Upload {
         let frame = match Pin::new(body).poll_frame(cx) {
             Poll::Pending if pending => return Ok(Poll::Ready(())),
             Poll::Pending => {
-                wire.upload(true, &self.timeouts);
+                wire.upload(true);
                 return Ok(Poll::Pending);
             }
             Poll::Ready(frame) => frame.transpose()?,

@@ -40,6 +40,8 @@ pub struct Wire {
     pub address: SocketAddr,
     socket: RefCell<TcpStream>,
     clock: Rc<Clock>,
+    /// How long the upstream may take to its first byte, and how long each side between two pieces: of this request.
+    limits: Cell<(Duration, Duration)>,
     waiting: Cell<Option<(Waiting, Instant)>>,
     expired: Cell<Option<Waiting>>,
     answered: Cell<bool>,
@@ -66,6 +68,7 @@ impl Wires {
             address,
             socket: RefCell::new(socket),
             clock: Rc::clone(&self.clock),
+            limits: Cell::default(),
             waiting: Cell::new(None),
             expired: Cell::new(None),
             answered: Cell::new(false),
@@ -117,10 +120,11 @@ impl Wire {
 
     /// A request begins on this wire.
     pub fn begin(&self, timeouts: &Timeouts) {
+        self.limits.set((timeouts.first_byte, timeouts.idle));
         self.answered.set(false);
         self.sent.set(false);
         self.upload.replace(None);
-        self.wait_for(Waiting::FirstByte, timeouts.first_byte);
+        self.wait_for(Waiting::FirstByte);
     }
 
     /// The head of the answer is there.
@@ -147,26 +151,26 @@ impl Wire {
 
     /// The client's body went on, or is waited for. Before the answer begins, one side has the word at a time;
     /// after that, an open upload may rest for as long as the answer goes on, as streams both ways do.
-    pub fn upload(&self, waiting_for_client: bool, timeouts: &Timeouts) {
+    pub fn upload(&self, waiting_for_client: bool) {
         if self.answered.get() {
             return;
         }
         if waiting_for_client {
-            self.wait_for(Waiting::Client, timeouts.idle);
+            self.wait_for(Waiting::Client);
         } else {
-            self.wait_for(Waiting::FirstByte, timeouts.first_byte);
+            self.wait_for(Waiting::FirstByte);
         }
     }
 
     /// The next piece of the answer is waited for.
-    pub fn wait(&self, timeouts: &Timeouts) {
-        self.wait_for(Waiting::Answer, timeouts.idle);
+    pub fn wait(&self) {
+        self.wait_for(Waiting::Answer);
     }
 
     /// The answer is whole, and the client's body is not: it may finish it, at a client's pace and no longer.
-    pub fn let_finish(&self, timeouts: &Timeouts) {
+    pub fn let_finish(&self) {
         self.answered.set(false);
-        self.upload(true, timeouts);
+        self.upload(true);
     }
 
     /// Nobody is waited for.
@@ -190,7 +194,12 @@ impl Wire {
         })
     }
 
-    fn wait_for(&self, whom: Waiting, limit: Duration) {
+    fn wait_for(&self, whom: Waiting) {
+        let (first_byte, idle) = self.limits.get();
+        let limit = match whom {
+            Waiting::FirstByte => first_byte,
+            Waiting::Answer | Waiting::Client => idle,
+        };
         self.waiting.set(Some((whom, self.clock.after(limit))));
     }
 

@@ -90,8 +90,8 @@ fn ask_in_turn(
 #[test]
 fn a_request_asks_for_memory_no_more_often_than_it_did() {
     for (line, status, most) in [
-        ("GET /api/v1/apps", 200, 90),
-        ("POST /api/v1/webhooks/a", 200, 112),
+        ("GET /api/v1/apps", 200, 110),
+        ("POST /api/v1/webhooks/a", 200, 132),
         ("POST /api/v1/call-tokens", 403, 152),
     ] {
         let tenths = tenths(line, status);
