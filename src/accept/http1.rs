@@ -5,9 +5,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes};
 use http::{Method, Version};
-use memchr::memmem;
 use tokio::time::timeout;
 
 use super::answer::{self, Sent, Terms};
@@ -15,11 +13,9 @@ use super::body::Incoming;
 use super::link::Link;
 use super::{Bounds, Door, Malformed, Reply, Switch};
 use crate::message::field::Kind;
+use crate::message::gathered::Gathered;
 use crate::message::head::Head;
-use crate::message::invalid::Invalid;
 
-/// Empty lines before a head: one is what old clients sent behind a body.
-const BLANK: usize = 8;
 /// How long a client may go on sending after our last answer.
 const LINGER: Duration = Duration::from_secs(2);
 /// The same while the process ends.
@@ -75,10 +71,11 @@ async fn next(link: &Link, bounds: &Bounds) -> Next {
     let mut begun = None;
     poll_fn(|cx| {
         loop {
-            let more = link.take_read();
+            let mut more = link.take_read();
             if !more.is_empty() {
-                match head(link, &mut read, more, bounds) {
+                match read.head(&mut more, &bounds.size) {
                     Ok(Some(head)) => {
+                        link.put_back(more);
                         link.peer.rest();
                         return Poll::Ready(Next::Head(head));
                     }
@@ -86,7 +83,7 @@ async fn next(link: &Link, bounds: &Bounds) -> Next {
                     Err(invalid) => return Poll::Ready(Next::Malformed(Malformed::Invalid(invalid))),
                 }
             }
-            let has_begun = !read.bytes.is_empty();
+            let has_begun = !read.is_empty();
             if begun.replace(has_begun) != Some(has_begun) {
                 if has_begun { link.peer.wait(bounds.head_wait) } else { link.peer.idle(bounds.idle) }
             }
@@ -106,45 +103,6 @@ async fn next(link: &Link, bounds: &Bounds) -> Next {
         }
     })
     .await
-}
-
-/// What has come of a head.
-#[derive(Default)]
-struct Gathered {
-    bytes: Vec<u8>,
-    /// Empty lines before it, which are none of it (RFC 9112, 2.2).
-    blank: usize,
-}
-
-/// Takes a head off what has been read, when all of it is there. What is there of one is gathered, and looked at again
-/// when its end has come: a head that comes byte by byte is not read once a byte.
-fn head(link: &Link, read: &mut Gathered, mut more: Bytes, bounds: &Bounds) -> Result<Option<Head>, Invalid> {
-    while read.bytes.is_empty() && more.starts_with(b"\r\n") {
-        more.advance(2);
-        read.blank += 1;
-        if read.blank > BLANK {
-            return Err(Invalid::LineEnd);
-        }
-    }
-    let Gathered { bytes, .. } = read;
-    if bytes.is_empty() {
-        if let Some((head, length)) = Head::read(&more, &bounds.size)? {
-            link.put_back(more.split_off(length));
-            return Ok(Some(head));
-        }
-        bytes.extend_from_slice(&more);
-        return Ok(None);
-    }
-    let before = bytes.len();
-    bytes.extend_from_slice(&more);
-    let seen = bytes.get(before.saturating_sub(3)..).unwrap_or_default();
-    let ended = memmem::find(seen, b"\n\r\n").is_some() || memmem::find(seen, b"\n\n").is_some();
-    if !ended && bytes.len() < bounds.size.head {
-        return Ok(None);
-    }
-    let Some((head, length)) = Head::read(bytes, &bounds.size)? else { return Err(Invalid::LineEnd) };
-    link.put_back(more.split_off(length.saturating_sub(before).min(more.len())));
-    Ok(Some(head))
 }
 
 /// One request and its answer.

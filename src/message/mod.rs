@@ -5,6 +5,7 @@ pub mod chunk;
 pub mod field;
 pub mod fields;
 pub mod framing;
+pub mod gathered;
 pub mod head;
 pub mod invalid;
 pub mod pieces;

@@ -29,6 +29,7 @@ mod bad_config;
 mod browsers;
 mod channel;
 mod check;
+mod corpus;
 mod credentials;
 mod demo;
 mod deploy;
