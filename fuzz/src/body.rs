@@ -93,9 +93,11 @@ fn plainly(mut body: &[u8], padded: bool) -> Option<Vec<u8>> {
     let mut data = Vec::new();
     loop {
         let end = body.windows(2).position(|two| two == b"\r\n")?;
-        let size = body[..end].split(|byte| *byte == b';').next()?;
-        let size = std::str::from_utf8(size).ok()?;
-        let size = if padded { size.trim_end_matches([' ', '\t']) } else { size };
+        let line = &body[..end];
+        let size = std::str::from_utf8(line.split(|byte| *byte == b';').next()?).ok()?;
+        // Before an extension blanks may stand in any body (RFC 9112, 7.1.1).
+        let blanks = padded || line.contains(&b';');
+        let size = if blanks { size.trim_end_matches([' ', '\t']) } else { size };
         let hex = !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_hexdigit());
         let size = usize::from_str_radix(size, 16).ok().filter(|_| hex)?;
         body = &body[end + 2..];

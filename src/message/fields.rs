@@ -93,7 +93,10 @@ impl Seen {
 pub fn kind_of(name: &[u8]) -> Kind {
     let mut lower = [0; LONGEST];
     let known = lower.iter_mut().zip(name).map(|(to, from)| *to = from.to_ascii_lowercase()).count();
-    Kind::of(lower.get(..known).unwrap_or_default())
+    let kind = Kind::of(lower.get(..known).unwrap_or_default());
+    // What makes it another spelling may stand behind what has been looked at.
+    let folds = kind == Kind::Forwarded && name.iter().skip(known).any(|byte| matches!(byte, b'_' | b'.'));
+    if folds { Kind::Forged } else { kind }
 }
 
 impl Span {
@@ -200,5 +203,19 @@ impl Fields {
         self.all(kind)
             .flat_map(super::field::words)
             .any(|listed| listed.eq_ignore_ascii_case(word.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_is_looked_at_to_its_end() {
+        let name = |end: &str| format!("X-Forwarded-{}{end}", "a".repeat(LONGEST));
+        assert_eq!(kind_of(name("").as_bytes()), Kind::Forwarded);
+        assert_eq!(kind_of(name("-b").as_bytes()), Kind::Forwarded);
+        assert_eq!(kind_of(name("_b").as_bytes()), Kind::Forged);
+        assert_eq!(kind_of(name(".b").as_bytes()), Kind::Forged);
     }
 }
