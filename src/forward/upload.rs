@@ -89,6 +89,11 @@ impl Upload {
     pub fn poll(&mut self, cx: &mut Context<'_>, wire: &Wire) -> Poll<Result<(), Broken>> {
         loop {
             let pending = !self.pieces.is_written();
+            if !pending && self.body.is_some() {
+                // Before the next is read: what it was read into can be used again.
+                self.untouched = false;
+                self.pieces.clear();
+            }
             // A body that came with its head goes with it.
             if (!pending || self.pieces.takes()) && self.poll_body(cx, pending, wire)?.is_pending() {
                 return Poll::Pending;
@@ -140,10 +145,6 @@ impl Upload {
             }
             Poll::Ready(frame) => frame.transpose()?,
         };
-        if !pending {
-            self.untouched = false;
-            self.pieces.clear();
-        }
         match frame.map(http_body::Frame::into_data) {
             Some(Ok(data)) => self.take(data)?,
             Some(Err(frame)) => {
