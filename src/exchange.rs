@@ -201,7 +201,10 @@ impl Told {
 
 impl Taken for Told {
     fn too_slow(&mut self) {
-        if let Some(exchange) = &mut self.exchange {
+        // Why it was refused says more than that the refusal was not taken.
+        if let Some(exchange) = &mut self.exchange
+            && matches!(exchange.record.reason, None | Some(Reason::Passed))
+        {
             exchange.record.reason = Some(Reason::ClientSlow);
         }
     }

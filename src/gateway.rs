@@ -81,10 +81,8 @@ impl Door for Gateway {
     /// What is no request has a record and an answer too.
     fn refuse(&self, peer: &Rc<Peer>, head: Option<&Head>, malformed: Malformed) -> Answer<Told> {
         let snapshot = self.snapshot();
-        let mut exchange = {
-            let trusted = self.is_trusted(peer);
-            Exchange::open(&self.shared.metrics, &self.lines, &snapshot, head, peer, trusted)
-        };
+        let trusted = peer.is_trusted(&snapshot.live().trusted_proxies);
+        let mut exchange = Exchange::open(&self.shared.metrics, &self.lines, &snapshot, head, peer, trusted);
         let refusal = Refusal::Malformed(malformed);
         exchange.record.refused(refusal.reason(), refusal.detail());
         let mut answer = refuse::answer(&refusal, exchange.error_form(), &exchange.record.id);
@@ -95,7 +93,8 @@ impl Door for Gateway {
     }
 
     fn bounds(&self) -> Bounds {
-        let snapshot = self.snapshot.borrow();
+        // Not the one of the last request: where a limit keeps requests out, raising it must let them in.
+        let snapshot = self.snapshot();
         let (limits, timeouts) = (&snapshot.live().limits, &snapshot.live().timeouts);
         Bounds {
             size: Limits { head: limits.head, fields: limits.fields, target: limits.target },
@@ -113,7 +112,7 @@ impl Door for Gateway {
     }
 
     fn is_trusted(&self, peer: &Peer) -> bool {
-        peer.is_trusted(&self.snapshot.borrow().live().trusted_proxies)
+        peer.is_trusted(&self.snapshot().live().trusted_proxies)
     }
 
     fn worker(&self) -> &Worker {

@@ -34,12 +34,6 @@ impl Pieces {
         self.written == self.text.len() + self.piece.len() + self.end.len()
     }
 
-    /// Bytes that have been written of what is here.
-    #[must_use]
-    pub fn written(&self) -> usize {
-        self.written
-    }
-
     /// There is text alone, and not much: a piece may be added before it leaves.
     #[must_use]
     pub fn takes(&self) -> bool {
