@@ -170,6 +170,7 @@ fn surface(live: &Live, surface: &Surface) -> Value {
                 ChannelRefusal::Close { code, message } => json!({ "as": "close", "code": code, "message": message }),
                 ChannelRefusal::Http => json!({ "as": "http" }),
             },
+            "revoke_code": channel.revoke_code,
             "on_flag_off": match channel.on_flag_off { OnFlagOff::Close => "close", OnFlagOff::Keep => "keep" },
         })),
         "routes": surface.routes.iter().map(|each| route(live, each)).collect::<Value>(),

@@ -25,6 +25,7 @@ use crate::config::limits::Drain;
 use crate::config::upstream::Address;
 use crate::forward::resolve::look_up;
 use crate::gateway::Gateway;
+use crate::keys::change::Changes;
 use crate::observe::lines::{self, Lines};
 use crate::observe::metrics::Metrics;
 use crate::reload::{Files, Reloader};
@@ -78,9 +79,10 @@ impl App {
         let current =
             Current::new(Snapshot::build(files.config().clone(), Arc::clone(files.keys()), None, &metrics));
         let (leave, drain) = Leave::new();
-        let reloader = Reloader::new(files, Arc::clone(&current), Arc::clone(&metrics));
+        let changes = Changes::default();
+        let reloader = Reloader::new(files, Arc::clone(&current), Arc::clone(&metrics), changes.clone());
         let crowd = Crowd::new(metrics.connections.clone(), metrics.connections_refused.clone());
-        let shared = Shared { current, metrics, crowd, drain };
+        let shared = Shared { current, metrics, crowd, changes, drain };
         Ok(Self { shared, leave, reloader, admin, listeners, bound })
     }
 
@@ -171,9 +173,12 @@ async fn work(
 ) -> anyhow::Result<()> {
     let lines = Lines::new(out, shared.metrics.lines_dropped.clone());
     let mut drain = shared.drain.clone();
+    let heard = shared.changes.hear();
     let gateway = Rc::new(Gateway::new(shared, lines));
     let ticking = Rc::clone(&gateway);
     spawn_local(async move { ticking.tick().await });
+    let following = Rc::clone(&gateway);
+    spawn_local(async move { following.follow(heard).await });
     for socket in sockets {
         let socket = tokio::net::TcpListener::from_std(socket)?;
         spawn_local(accept::run(socket, Rc::clone(&gateway), drain.clone()));

@@ -5,6 +5,7 @@
 //! never does.
 
 use std::cell::Cell;
+use std::future::{pending, poll_fn};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,12 +20,13 @@ use crate::accept::Switch;
 use crate::accept::drain::Drain;
 use crate::config::surface::{Channel, ChannelRefusal, OnFlagOff};
 use crate::decide::call::Call;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Stay};
 use crate::forward::body::Body;
 use crate::forward::frames::Frames;
 use crate::forward::headers::{SCOPEGATE_REASON, X_REQUEST_ID};
 use crate::forward::tunnel::{self, End, Side, Stop};
 use crate::forward::{self, Switched};
+use crate::keys::guests::Guest;
 use crate::message::answer::Answer;
 use crate::message::field::Kind;
 use crate::message::fields::Fields;
@@ -54,14 +56,22 @@ async fn run(
     drain: Drain,
 ) {
     let Switched { upstream, early, chunk } = switched;
+    let guest = exchange.guest.take();
     let upstream = Side { socket: upstream, early };
     exchange.landed();
     let metrics = Arc::clone(exchange.metrics());
     metrics.tunnels.inc();
     metrics.tunnels_opened.inc();
     let surface = exchange.surface().map(|surface| surface.name.clone()).unwrap_or_default();
+    let code = exchange.channel().map_or(Channel::REVOKED, |channel| channel.revoke_code);
     let idle = exchange.snapshot().live().timeouts.tunnel;
-    let ended = tunnel::run(client, upstream, &chunk, idle, stop(current, drain, surface)).await;
+    let stop = async {
+        tokio::select! {
+            stop = stop(current, drain, surface) => stop,
+            () = revoked(guest.as_ref()) => revocation(code),
+        }
+    };
+    let ended = tunnel::run(client, upstream, &chunk, idle, stop).await;
     metrics.tunnels.dec();
     exchange.record.received += ended.received;
     exchange.record.sent += ended.sent;
@@ -69,12 +79,24 @@ async fn run(
         End::Finished => Reason::Passed,
         End::Broken => Reason::ChannelBroken,
         End::Idle => Reason::ChannelIdle,
-        End::Stopped(GOING_AWAY) => Reason::Drained,
-        End::Stopped(_) => Reason::FlagOff,
+        End::Stopped { reason, .. } => reason,
     });
-    if let End::Stopped(code) = ended.end {
+    if let End::Stopped { code, .. } = ended.end {
         exchange.record.detail = Some(format!("closed by scopegate with {code}").into());
     }
+}
+
+/// Ready when the key that the channel was opened with may not be used any more.
+async fn revoked(guest: Option<&Guest<Stay>>) {
+    match guest {
+        Some(guest) => drop(poll_fn(|cx| guest.poll_ended(cx)).await),
+        None => pending().await,
+    }
+}
+
+fn revocation(code: u16) -> Stop {
+    let reason = Reason::KeyRevoked;
+    Stop { reason, code, message: Some(error_message(reason, reason.row().message, "", "")) }
 }
 
 /// Ready when an open channel of this surface must end: the process leaves, or a flag was turned off.
@@ -88,7 +110,7 @@ async fn stop(current: Arc<Current>, mut drain: Drain, surface: Box<str>) -> Sto
         tokio::select! {
             deadline = drain.deadline() => {
                 spread(deadline).await;
-                return Stop { code: GOING_AWAY, message: None };
+                return Stop { reason: Reason::Drained, code: GOING_AWAY, message: None };
             }
             Ok(()) = changes.changed() => {
                 if let Some(stop) = flag_off(&current, &surface) {
@@ -111,7 +133,7 @@ fn flag_off(current: &Current, surface: &str) -> Option<Stop> {
     let snapshot = current.load();
     let surface = snapshot.policy.surfaces.iter().find(|known| *known.name == *surface)?;
     snapshot.policy.flag_off(surface)?;
-    let Channel { refusal, on_flag_off } = surface.channel.as_ref()?;
+    let Channel { refusal, on_flag_off, .. } = surface.channel.as_ref()?;
     if *on_flag_off == OnFlagOff::Keep {
         return None;
     }
@@ -120,7 +142,8 @@ fn flag_off(current: &Current, surface: &str) -> Option<Stop> {
         ChannelRefusal::Http => (ChannelRefusal::CODE, None),
     };
     let words = words.unwrap_or(Reason::FlagOff.row().message);
-    Some(Stop { code, message: Some(error_message(Reason::FlagOff, words, "", "")) })
+    let reason = Reason::FlagOff;
+    Some(Stop { reason, code, message: Some(error_message(reason, words, "", "")) })
 }
 
 /// Refused channels of a worker that are being told so.
@@ -171,7 +194,7 @@ impl Handshake {
     #[must_use]
     pub fn goodbye(&self, reason: Reason, code: u16, words: &str, id: &Id) -> Stop {
         let message = error_message(reason, words, &self.session, id.as_str());
-        Stop { code, message: Some(message) }
+        Stop { reason, code, message: Some(message) }
     }
 
     /// Completes the handshake, so that a page can be told what an HTTP status would hide from it.

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
+use tokio::task::AbortHandle;
 
 use crate::accept::Taken;
 use crate::accept::peer::Peer;
@@ -15,10 +16,12 @@ use crate::config::route::ErrorForm;
 use crate::config::surface::Channel;
 use crate::decide::denial::Denial;
 use crate::decide::permit::Permit;
+use crate::decide::route::RouteId;
 use crate::decide::{Route, Surface};
 use crate::forward::body::Body;
 use crate::forward::fault::Fault;
 use crate::forward::upload::Progress;
+use crate::keys::guests::Guest;
 use crate::message::answer::Answer;
 use crate::message::field::Kind;
 use crate::message::head::Head;
@@ -35,11 +38,22 @@ pub struct Exchange {
     pub record: Record,
     /// What is known of the client's body.
     pub progress: Option<Rc<Progress>>,
+    /// Where a key was looked up, and admitted.
+    pub guest: Option<Guest<Stay>>,
     snapshot: Rc<Held>,
     route: Option<usize>,
     metrics: Arc<Metrics>,
     lines: Rc<Lines>,
     in_flight: bool,
+}
+
+/// What a request with a key was admitted to.
+#[derive(Debug)]
+pub struct Stay {
+    /// Decided by this.
+    pub snapshot: Rc<Held>,
+    /// On this route.
+    pub route: RouteId,
 }
 
 /// The body of an answer; its exchange ends with it.
@@ -71,6 +85,7 @@ impl Exchange {
         Box::new(Self {
             record: Record::open(Rc::clone(&peer.text), asked, id),
             progress: None,
+            guest: None,
             snapshot: Rc::clone(snapshot),
             route: None,
             metrics: Arc::clone(metrics),
@@ -105,6 +120,14 @@ impl Exchange {
         }
     }
 
+    /// It was admitted on its key, and stays for as long as that is good.
+    pub fn admitted(&mut self, guest: Option<Guest<Stay>>) {
+        if let (Some(guest), Some(route)) = (guest, self.route) {
+            guest.admit(Stay { snapshot: Rc::clone(&self.snapshot), route });
+            self.guest = Some(guest);
+        }
+    }
+
     /// The answer is on its way to the client.
     #[must_use]
     pub fn answered(mut self: Box<Self>, answer: Answer<Body>) -> Answer<Told> {
@@ -118,6 +141,8 @@ impl Exchange {
     /// The refusal is on its way to the client; that one may not wait for it changes nothing.
     #[must_use]
     pub fn refused(mut self: Box<Self>, answer: Answer<Body>) -> Answer<Told> {
+        // What is said to it is ours, and said to the end.
+        self.guest = None;
         self.record.status = answer.status.as_u16();
         answer.map(|body| Told { body, exchange: Some(self) })
     }
@@ -179,7 +204,10 @@ impl Drop for Exchange {
             self.record.received += progress.received.get();
         }
         // Where nobody has said how it ended, it is not always the client that has left.
-        if self.record.reason.is_none() && std::thread::panicking() {
+        let revoked = self.guest.as_ref().and_then(Guest::ended).filter(|_| self.record.reason.is_none());
+        if let Some(ended) = revoked {
+            self.record.refused(Reason::KeyRevoked, Some(Fault::Revoked(ended.reason).detail()));
+        } else if self.record.reason.is_none() && std::thread::panicking() {
             self.record.reason = Some(Reason::Internal);
         } else if self.record.reason.is_none() && self.lines.is_ending() {
             self.record.reason = Some(Reason::Drained);
@@ -192,6 +220,10 @@ impl Drop for Exchange {
 }
 
 impl Told {
+    fn guest(&self) -> Option<&Guest<Stay>> {
+        self.exchange.as_ref().and_then(|exchange| exchange.guest.as_ref())
+    }
+
     /// A body whose exchange is told by somebody else.
     #[must_use]
     pub fn untold(body: Body) -> Self {
@@ -208,6 +240,19 @@ impl Taken for Told {
             exchange.record.reason = Some(Reason::ClientSlow);
         }
     }
+
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.guest() {
+            Some(guest) => guest.poll_ended(cx).map(drop),
+            None => Poll::Pending,
+        }
+    }
+
+    fn cut_with(&mut self, task: AbortHandle) {
+        if let Some(guest) = self.guest() {
+            guest.leaves_with(task);
+        }
+    }
 }
 
 impl http_body::Body for Told {
@@ -216,7 +261,13 @@ impl http_body::Body for Told {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        let polled = match this.guest().and_then(Guest::ended) {
+            Some(ended) => Poll::Ready(Some(Err(Fault::Revoked(ended.reason)))),
+            None => Pin::new(&mut this.body).poll_frame(cx),
+        };
+        if polled.is_pending() {
+            return this.poll_cut(cx).map(|()| None);
+        }
         if let (Some(exchange), Poll::Ready(frame)) = (&mut this.exchange, &polled) {
             match frame {
                 Some(Ok(frame)) => {

@@ -1,6 +1,7 @@
 //! One request, first byte to last: the function to read first is [`Gateway::serve`].
 
 use std::cell::RefCell;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,11 +21,14 @@ use crate::decide::call::Call;
 use crate::decide::decide;
 use crate::decide::denial::Denial;
 use crate::decide::permit::{Ask, Permit};
-use crate::exchange::{Exchange, Told};
+use crate::exchange::{Exchange, Stay, Told};
 use crate::forward::body::Body;
 use crate::forward::client::{Client, Target};
+use crate::forward::fault::Fault;
 use crate::forward::headers::Outbound;
 use crate::forward::{Forwarded, forward};
+use crate::keys::change::Heard;
+use crate::keys::guests::{Guest, Guests, Reception};
 use crate::message::answer::Answer;
 use crate::message::chunk::Chunk;
 use crate::message::field::Kind;
@@ -32,6 +36,7 @@ use crate::message::head::{Head, Limits};
 use crate::observe::lines::Lines;
 use crate::observe::reason::Reason;
 use crate::refuse::{self, Refusal};
+use crate::revoke;
 use crate::snapshot::{Held, Shared, Snapshot};
 
 /// The way in for clients; one a worker.
@@ -43,6 +48,7 @@ pub struct Gateway {
     client: Rc<Client>,
     lines: Rc<Lines>,
     refused: Refused,
+    guests: Rc<Guests<Stay>>,
 }
 
 /// Where a request came from.
@@ -131,9 +137,14 @@ impl Gateway {
         exchange: &mut Exchange,
     ) -> Result<Forwarded, Refusal> {
         let call = Call::read(head, exchange.record.at)?;
-        let (route, decision) = decide(&snapshot.policy, &snapshot.keys, &call).await;
+        let (route, decision, guest) = {
+            let reception = Reception::new(&snapshot.keys, &self.guests);
+            let (route, decision) = decide(&snapshot.policy, &reception, &call).await;
+            (route, decision, reception.into_guest())
+        };
         exchange.decided(route, &decision, head);
         let permit = decision?;
+        exchange.admitted(guest);
         if let Some(answer) = preflight(snapshot, &permit, head, exchange) {
             return Ok(Forwarded { answer, switched: None });
         }
@@ -154,7 +165,7 @@ impl Gateway {
         let (target, progress) = (Target { upstream, timeouts: &live.timeouts }, &mut exchange.progress);
         // In a box of its own: what is refused needs no room for it.
         let forwarding = forward(&self.client, target, &permit, head, body, &outbound, progress);
-        let answer = Box::pin(forwarding).await;
+        let answer = unless_revoked(exchange.guest.as_ref(), Box::pin(forwarding)).await;
         exchange.record.forwarded();
         answer.map_err(|fault| {
             upstream.meters.fault(fault.reason());
@@ -215,7 +226,13 @@ impl Gateway {
         let (clock, chunk) = (Rc::<Clock>::default(), Rc::<Chunk>::default());
         let client = Rc::new(Client::new(Rc::clone(&chunk), Rc::clone(&clock)));
         let worker = Worker { chunk, clock, open: Rc::default(), crowd: Arc::clone(&shared.crowd) };
-        Self { shared, worker, snapshot, client, lines: Rc::new(lines), refused: Refused::default() }
+        let (lines, refused, guests) = (Rc::new(lines), Refused::default(), Rc::default());
+        Self { shared, worker, snapshot, client, lines, refused, guests }
+    }
+
+    /// Ends what lives on a key that may not be used any more, for as long as the worker lives.
+    pub async fn follow(&self, heard: Heard) {
+        revoke::follow(Rc::clone(&self.guests), self.shared.clone(), heard).await;
     }
 
     /// What is still open is about to be cut.
@@ -234,6 +251,7 @@ impl Gateway {
             self.client.sweep(now);
             self.worker.open.look(now);
             self.lines.flush();
+            revoke::expire(&self.guests, &self.shared);
         }
     }
 
@@ -244,6 +262,19 @@ impl Gateway {
             *held = Rc::new(newer);
         }
         Rc::clone(&held)
+    }
+}
+
+/// What came of forwarding a request, unless its key dies before.
+async fn unless_revoked(
+    guest: Option<&Guest<Stay>>,
+    forwarding: Pin<Box<impl Future<Output = Result<Forwarded, Fault>>>>,
+) -> Result<Forwarded, Fault> {
+    match guest {
+        Some(guest) => {
+            guest.unless_ended(forwarding).await.unwrap_or_else(|ended| Err(Fault::Revoked(ended.reason)))
+        }
+        None => forwarding.await,
     }
 }
 

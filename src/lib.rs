@@ -14,6 +14,7 @@ pub mod observe;
 pub mod channel;
 pub mod exchange;
 pub mod refuse;
+pub mod revoke;
 
 pub mod config;
 pub mod flags;

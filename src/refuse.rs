@@ -29,6 +29,9 @@ const BYTES: usize = 384;
 /// When a 503 of ours may be over, in seconds: long enough that a crowd does not come back at once.
 const RETRY_AFTER: &[u8] = b"1";
 
+/// RFC 6750, 3.1: the key is not, or not any more, good.
+const INVALID_TOKEN: &[u8] = b"Bearer realm=\"scopegate\", error=\"invalid_token\"";
+
 /// Why a request was not forwarded, or did not come back.
 #[derive(Debug)]
 pub enum Refusal {
@@ -151,6 +154,7 @@ pub fn answer(refusal: &Refusal, form: ErrorForm, id: &Id) -> Answer<Body> {
         | Refusal::Failed(Fault::Client(Broken::Invalid(_) | Broken::TooLarge) | Fault::ClientTimeout) => {
             fields.push(b"connection", b"close");
         }
+        Refusal::Failed(Fault::Revoked(_)) => fields.push_as(Kind::Plain, b"www-authenticate", INVALID_TOKEN),
         Refusal::Failed(_) => {}
         Refusal::Overloaded | Refusal::ChannelsBusy => fields.push(b"retry-after", RETRY_AFTER),
     }
@@ -178,11 +182,7 @@ fn denied(fields: &mut Fields, denial: &Denial) {
             );
         }
         Denial::KeyUnknown | Denial::KeyRefused { .. } => {
-            fields.push_as(
-                Kind::Plain,
-                b"www-authenticate",
-                b"Bearer realm=\"scopegate\", error=\"invalid_token\"",
-            );
+            fields.push_as(Kind::Plain, b"www-authenticate", INVALID_TOKEN);
         }
         Denial::ScopeMissing { scopes, .. } => {
             let error = "Bearer realm=\"scopegate\", error=\"insufficient_scope\", scope=\"";

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::config::file::{self, Loaded};
 use crate::config::problem::{Problems, Severity};
 use crate::config::{Config, KeysFrom};
+use crate::keys::change::{Change, Changes, Which};
 use crate::keys::file::{self as keys, Fingerprint, Read, Table};
 use crate::observe::metrics::{Metrics, Reload};
 use crate::snapshot::{Current, Snapshot};
@@ -86,6 +87,7 @@ pub struct Reloader {
     files: Files,
     current: Arc<Current>,
     metrics: Arc<Metrics>,
+    told: Changes,
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
     changes: mpsc::Receiver<()>,
@@ -130,7 +132,7 @@ impl Stamp {
 impl Reloader {
     /// Watches from now on what the first snapshot was built from.
     #[must_use]
-    pub fn new(files: Files, current: Arc<Current>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(files: Files, current: Arc<Current>, metrics: Arc<Metrics>, told: Changes) -> Self {
         // One place: what waits there says "look again", and that need not be said twice.
         let (sender, changes) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -144,6 +146,7 @@ impl Reloader {
             files,
             current,
             metrics,
+            told,
             watcher,
             watched: BTreeSet::new(),
             changes,
@@ -159,7 +162,7 @@ impl Reloader {
     /// Follows the files for as long as the process lives; `signal` (SIGHUP) asks for it too.
     pub async fn run(mut self, mut signal: impl AsyncFnMut()) {
         // What changed between the first reading and the watch.
-        self.look().await;
+        self.look(Instant::now()).await;
         loop {
             tokio::select! {
                 changed = self.changes.recv() => if changed.is_none() { std::future::pending::<()>().await },
@@ -171,16 +174,16 @@ impl Reloader {
             }
             let began = Instant::now();
             while began.elapsed() < SETTLE_AT_MOST && timeout(SETTLE, self.changes.recv()).await.is_ok() {}
-            self.look().await;
+            self.look(began).await;
         }
     }
 
     /// Reads both files again, and puts in force what is new and good of them. The keys first, since
     /// they may hold a revocation.
-    async fn look(&mut self) {
+    async fn look(&mut self, began: Instant) {
         if self.look_at_keys().await {
             let snapshot = self.build();
-            self.put_in_force(snapshot);
+            self.put_in_force(snapshot, began);
         }
         if self.look_at_config() {
             self.look_at_keys().await;
@@ -194,7 +197,7 @@ impl Reloader {
                     upstream.inherit(old);
                 }
             }
-            self.put_in_force(snapshot);
+            self.put_in_force(snapshot, began);
         }
         self.watch();
     }
@@ -205,8 +208,10 @@ impl Reloader {
         Snapshot::build(self.files.config.clone(), keys, Some(&previous), &self.metrics)
     }
 
-    fn put_in_force(&self, snapshot: Snapshot) {
+    /// For the next request; what is under way on a key that has died ends. `began` is when that was heard.
+    fn put_in_force(&self, snapshot: Snapshot, began: Instant) {
         self.current.swap(snapshot);
+        self.told.tell(Change { which: Which::Any, ending: self.metrics.ending_since(began) });
         self.in_force();
     }
 

@@ -15,6 +15,7 @@ use crate::config::{Config, Live};
 use crate::decide::Policy;
 use crate::forward::upstream::Upstream;
 use crate::keys::Keys;
+use crate::keys::change::Changes;
 use crate::keys::file::Table;
 use crate::observe::metrics::{Metrics, RouteMeters};
 
@@ -59,6 +60,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Connections of clients.
     pub crowd: Arc<Crowd>,
+    /// Where changes of keys are told.
+    pub changes: Changes,
     /// Whether we are leaving.
     pub drain: Drain,
 }

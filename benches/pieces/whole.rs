@@ -7,6 +7,7 @@ use scopegate::accept;
 use scopegate::accept::crowd::Crowd;
 use scopegate::accept::drain::Leave;
 use scopegate::gateway::Gateway;
+use scopegate::keys::change::Changes;
 use scopegate::observe::lines::Lines;
 use scopegate::observe::metrics::Metrics;
 use scopegate::reload::Files;
@@ -50,7 +51,8 @@ impl Whole {
             let snapshot = Snapshot::build(files.config().clone(), Arc::clone(files.keys()), None, &metrics);
             let crowd = Crowd::new(metrics.connections.clone(), metrics.connections_refused.clone());
             let lines = Lines::new(None, metrics.lines_dropped.clone());
-            let shared = Shared { current: Current::new(snapshot), metrics, crowd, drain: drain.clone() };
+            let (current, changes) = (Current::new(snapshot), Changes::default());
+            let shared = Shared { current, metrics, crowd, changes, drain: drain.clone() };
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let address = listener.local_addr().expect("an address");
             spawn_local(accept::run(listener, Rc::new(Gateway::new(shared, lines)), drain));

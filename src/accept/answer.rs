@@ -104,7 +104,10 @@ pub(super) async fn send<B: Taken>(link: &Link, terms: Terms, answer: Answer<B>)
             if pieces.is_written() {
                 return Poll::Ready(Ok(()));
             }
-            ready!(pieces.poll_write(|parts| link.poll_write(cx, parts, terms.patience))).map_err(|_| ())?;
+            match pieces.poll_write(|parts| link.poll_write(cx, parts, terms.patience)) {
+                Poll::Ready(written) => written.map_err(|_| ())?,
+                Poll::Pending => return body.poll_cut(cx).map(Err),
+            }
             link.peer.rest();
         }
     })
@@ -112,16 +115,19 @@ pub(super) async fn send<B: Taken>(link: &Link, terms: Terms, answer: Answer<B>)
     match sent {
         Ok(()) if keeps_alive => Sent::Free,
         Ok(()) => Sent::Last,
-        Err(()) => {
-            if link.peer.is_late() {
-                body.too_slow();
-            }
-            if ends == Ends::Close {
-                link.reset();
-            }
-            Sent::Gone
-        }
+        Err(()) => gone(link, &mut body, ends),
     }
+}
+
+/// The client has left, or is cut off.
+fn gone(link: &Link, body: &mut impl Taken, ends: Ends) -> Sent {
+    if link.peer.is_late() {
+        body.too_slow();
+    }
+    if ends == Ends::Close {
+        link.reset();
+    }
+    Sent::Gone
 }
 
 fn ends(answer: &Answer<impl Body>, terms: Terms) -> Ends {

@@ -18,12 +18,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
 use socket2::{Domain, Protocol, Type};
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 
 use crate::message::answer::Answer;
 use crate::message::chunk::Chunk;
@@ -75,6 +77,14 @@ pub trait Door: 'static {
 pub trait Taken: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Unpin {
     /// The client took nothing of it for too long, and gets no more.
     fn too_slow(&mut self);
+
+    /// Ready when nothing of it may be sent any more, though the client has yet to take what came before.
+    fn poll_cut(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
+    /// This task sends it, and is aborted when nothing of it may be sent any more.
+    fn cut_with(&mut self, _task: AbortHandle) {}
 }
 
 /// What the connections of a worker share.

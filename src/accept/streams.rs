@@ -49,10 +49,13 @@ impl Streams {
     }
 
     /// The body of an answer on the stream of this task.
-    pub(super) fn watched<B: Taken>(&self, body: B, patience: Duration) -> Watched<B> {
+    pub(super) fn watched<B: Taken>(&self, mut body: B, patience: Duration) -> Watched<B> {
         let id = tokio::task::try_id();
         let open = self.open.borrow();
-        let pace = id.and_then(|id| open.get(&id)).map(|stream| Rc::clone(&stream.pace));
+        let pace = id.and_then(|id| open.get(&id)).map(|Stream { task, pace }| {
+            body.cut_with(task.clone());
+            Rc::clone(pace)
+        });
         Watched { body, peer: Rc::clone(&self.peer), pace: pace.unwrap_or_default(), patience }
     }
 

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::forward;
 use crate::forward::tunnel::Stop;
+use crate::observe::reason::Reason;
 
 /// How long a demo channel stays open: long enough to see it.
 const OPEN: Duration = Duration::from_secs(1);
@@ -105,7 +106,7 @@ fn channel(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
         let mut client = TokioIo::new(client);
         let message =
             r#"{"type":"status","sessionId":"s-1","direction":"to_browser","status":{"state":"connected"}}"#;
-        let hello = Stop { code: 1000, message: Some(message.to_owned()) };
+        let hello = Stop { reason: Reason::Passed, code: 1000, message: Some(message.to_owned()) };
         let mut scratch = [0; 512];
         let _ = timeout(OPEN, client.read(&mut scratch)).await;
         let _ = client.write_all(&hello.goodbye()).await;

@@ -85,6 +85,20 @@ impl Requirement {
             Self::Any(_) | Self::All(_) => self == other,
         }
     }
+
+    /// The same on another platform. What it asks for and the new one does not define is held by nobody.
+    #[must_use]
+    pub fn under(self, old: &Scopes, new: &Scopes) -> Self {
+        let moved = |set| new.set(old.names(set));
+        match self {
+            Self::All(set) if old.names(set).any(|name| new.find(name).is_none()) => {
+                Self::Any(ScopeSet::default())
+            }
+            Self::All(set) => Self::All(moved(set)),
+            Self::Any(set) => Self::Any(moved(set)),
+            Self::Nothing | Self::Key => self,
+        }
+    }
 }
 
 /// The form of an error body.

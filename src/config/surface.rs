@@ -39,6 +39,9 @@ pub struct Channel {
     pub refusal: ChannelRefusal,
     /// What becomes of open channels when a flag of the surface is turned off.
     pub on_flag_off: OnFlagOff,
+    /// What a channel is closed with when its key may not be used any more: 4000 to 4099; [`Channel::REVOKED`] unless
+    /// written.
+    pub revoke_code: u16,
 }
 
 /// How a handshake is refused for good.
@@ -213,15 +216,24 @@ fn unused(surfaces: &[Surface], named: &Named<'_>, report: &mut Report<'_>) {
     }
 }
 
+/// A code that the browser SDK takes as final.
+fn close_code(node: &Node, what: &str, report: &mut Report<'_>) -> Option<u16> {
+    node.whole(what, 4000, 4099, report).and_then(|code| u16::try_from(code).ok())
+}
+
 impl Channel {
+    /// TelAPI's own channel closes with it when a session's token is not good.
+    pub const REVOKED: u16 = 4001;
+
     /// `Some(None)` where the surface is none.
     fn read(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Option<Option<Self>> {
         let upgrade = fields
             .maybe("upgrade", report, |node, report| node.one_of("`upgrade`", &[("websocket", ())], report));
         let refusal = fields.take("refusal");
         let on_flag_off = fields.take("on_flag_off");
+        let revoke_code = fields.take("revoke_code");
         if upgrade == Some(None) {
-            for node in [refusal, on_flag_off].into_iter().flatten() {
+            for node in [refusal, on_flag_off, revoke_code].into_iter().flatten() {
                 report.error(
                     node.place,
                     format!("{} has channel settings, but no `upgrade`", fields.what),
@@ -235,8 +247,10 @@ impl Channel {
         let on_flag_off = on_flag_off.map_or(Some(OnFlagOff::Close), |node| {
             node.one_of("`on_flag_off`", &[("close", OnFlagOff::Close), ("keep", OnFlagOff::Keep)], report)
         });
+        let revoke_code =
+            revoke_code.map_or(Some(Self::REVOKED), |node| close_code(node, "`revoke_code`", report));
         upgrade?;
-        Some(Some(Self { refusal: refusal?, on_flag_off: on_flag_off? }))
+        Some(Some(Self { refusal: refusal?, on_flag_off: on_flag_off?, revoke_code: revoke_code? }))
     }
 }
 
@@ -247,9 +261,7 @@ impl ChannelRefusal {
             node.one_of("`as`", &[("close", true), ("http", false)], report)
         });
         let code_node = fields.take("code");
-        let code = code_node.map_or(Some(Self::CODE), |node| {
-            node.whole("`code`", 4000, 4099, report).and_then(|code| u16::try_from(code).ok())
-        });
+        let code = code_node.map_or(Some(Self::CODE), |node| close_code(node, "`code`", report));
         let message_node = fields.take("message");
         let message = message_node.map_or(Some(None), |node| node.word("`message`", report).map(Some));
         fields.done(report);

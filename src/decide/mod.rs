@@ -11,12 +11,16 @@ pub mod permit;
 pub mod route;
 pub mod scope;
 
+use std::sync::Arc;
+use std::time::SystemTime;
+
 use crate::config;
 use crate::config::route::{Access, ErrorForm, Requirement};
 use crate::flags::Flags;
+use crate::identity::caller::Caller;
 use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
-use crate::keys::{KeySource, State};
+use crate::keys::{Entry, KeySource, State};
 use crate::observe::reason::Reason;
 
 use call::Call;
@@ -255,21 +259,37 @@ fn asked(call: &Call<'_>, route: &Route, surface: &Surface) -> Result<Ask, Denia
     }
 }
 
-async fn caller(
-    keys: &impl KeySource,
-    call: &Call<'_>,
-) -> Result<std::sync::Arc<crate::identity::caller::Caller>, Denial> {
+async fn caller(keys: &impl KeySource, call: &Call<'_>) -> Result<Arc<Caller>, Denial> {
     let digest = Digest::of(credential::find(call.fields)?);
     let found = keys.find(&digest).await;
     let entry = found.map_err(|down| Denial::KeysUnavailable { cause: down.to_string().into() })?;
+    usable(entry, call.now)
+}
+
+/// The caller of an entry whose key may be used at this time.
+fn usable(entry: Option<Entry>, now: SystemTime) -> Result<Arc<Caller>, Denial> {
     let entry = entry.ok_or(Denial::KeyUnknown)?;
     let reason = match entry.state {
-        State::Active { until: Some(end) } if end <= call.now => Reason::KeyExpired,
+        State::Active { until: Some(end) } if end <= now => Reason::KeyExpired,
         State::Active { .. } => return Ok(entry.caller),
         State::Disabled => Reason::KeyDisabled,
         State::TeamDisabled => Reason::TeamDisabled,
     };
     Err(Denial::KeyRefused { caller: entry.caller, reason })
+}
+
+/// Whether who was admitted to a route of this policy would still be, by what is known of the key now, on a platform that
+/// may have changed its scopes since.
+pub fn reconsider(
+    policy: &Policy,
+    route: RouteId,
+    platform: &Scopes,
+    entry: Option<Entry>,
+    now: SystemTime,
+) -> Result<(), Denial> {
+    let caller = usable(entry, now)?;
+    let route = policy.routes.get(route).expect("it was admitted to a route of this policy");
+    scope::check(platform, route.requirement.under(&policy.scopes, platform), &caller)
 }
 
 /// A known path with another method is told so, but behind a key only to who holds one.
@@ -308,12 +328,11 @@ async fn other_methods<'p>(
 mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
-    use std::time::SystemTime;
 
     use http::{Method, Version};
 
     use super::*;
-    use crate::keys::{Entry, SourceError};
+    use crate::keys::SourceError;
     use crate::message::fields::Fields;
 
     struct Down;

@@ -49,6 +49,9 @@ pub enum Fault {
     /// The client stopped sending.
     #[error("the client's body did not arrive in time")]
     ClientTimeout,
+    /// The key died while the request was under way.
+    #[error("the API key may not be used any more: {}", .0.code())]
+    Revoked(Reason),
     /// The client's body did not come whole.
     #[error(transparent)]
     Client(#[from] Broken),
@@ -67,6 +70,7 @@ impl Fault {
             Self::Closed(_) => Reason::UpstreamClosed,
             Self::Invalid(_) | Self::Upgrade => Reason::UpstreamInvalid,
             Self::ClientTimeout => Reason::ClientTimeout,
+            Self::Revoked(_) => Reason::KeyRevoked,
             Self::Client(Broken::TooLarge) => Reason::BodyTooLarge,
             Self::Client(Broken::Gone) => Reason::ClientGone,
             Self::Client(Broken::Invalid(_)) => Reason::ClientInvalid,

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::frames::{self, Frames};
 use crate::message::chunk::Chunk;
+use crate::observe::reason::Reason;
 
 /// After a close of ours, how long the two sides may take to finish a frame and say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -19,6 +20,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Why we end a tunnel, told to both sides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stop {
+    /// For the record.
+    pub reason: Reason,
     /// The close code.
     pub code: u16,
     /// A text message to the client before it.
@@ -44,8 +47,13 @@ pub enum End {
     Broken,
     /// Neither said anything for too long.
     Idle,
-    /// We ended it, with this close code.
-    Stopped(u16),
+    /// We ended it.
+    Stopped {
+        /// Why.
+        reason: Reason,
+        /// With this close code.
+        code: u16,
+    },
 }
 
 /// How a tunnel ended and what had passed through it.
@@ -95,7 +103,7 @@ where
             to_client.stop(Goodbye { message, close: frames::close(why.code).to_vec() });
             to_upstream.stop(Goodbye { message: Vec::new(), close: frames::masked_close(why.code).to_vec() });
             silence.set(sleep(GOODBYE));
-            stopped = Some(why.code);
+            stopped = Some(End::Stopped { reason: why.reason, code: why.code });
         }
         let moved = to_client.moved + to_upstream.moved;
         let down = to_client.poll(cx, &mut upstream, &mut client);
@@ -106,14 +114,14 @@ where
         let (any, both) = (down.is_ready() || up.is_ready(), down.is_ready() && up.is_ready());
         if broken || both || (said && any) {
             let how = if broken { End::Broken } else { End::Finished };
-            return Poll::Ready(stopped.map_or(how, End::Stopped));
+            return Poll::Ready(stopped.unwrap_or(how));
         }
         if to_client.moved + to_upstream.moved != moved {
             last = Instant::now();
         }
         while silence.as_mut().poll(cx).is_ready() {
             match stopped {
-                Some(code) => return Poll::Ready(End::Stopped(code)),
+                Some(stopped) => return Poll::Ready(stopped),
                 None if last + idle <= Instant::now() => return Poll::Ready(End::Idle),
                 None => silence.as_mut().reset(last + idle),
             }
@@ -336,7 +344,8 @@ mod tests {
                 upstream.write_all(&[0x82, 10, 1, 2, 3]).await.expect("write");
                 let mut seen = [0; 5];
                 client.read_exact(&mut seen).await.expect("read");
-                stop.send(Stop { code: 1001, message: None }).expect("the tunnel listens");
+                stop.send(Stop { reason: Reason::Drained, code: 1001, message: None })
+                    .expect("the tunnel listens");
                 tokio::task::yield_now().await;
                 upstream.write_all(&[4, 5, 6, 7, 8, 9, 10, 0x81, 1, b'x']).await.expect("write");
                 let mut rest = [0; 11];
@@ -350,7 +359,7 @@ mod tests {
             assert_eq!(rest, [4, 5, 6, 7, 8, 9, 10, 0x88, 2, 3, 0xE9]);
             assert_eq!(goodbye[..2], [0x88, 0x82]);
             assert_eq!([goodbye[6] ^ goodbye[2], goodbye[7] ^ goodbye[3]], [3, 0xE9]);
-            assert_eq!(ended.end, End::Stopped(1001));
+            assert_eq!(ended.end, End::Stopped { reason: Reason::Drained, code: 1001 });
         });
     }
 }

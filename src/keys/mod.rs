@@ -3,7 +3,9 @@
 //! [`KeySource`] is the seam between the decision and the place where keys live. A cache in front of a remote
 //! source is one more implementation of it.
 
+pub mod change;
 pub mod file;
+pub mod guests;
 
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -4,8 +4,9 @@
 //! tables. What a request needs is resolved at its first use and kept, so that a label is not looked up twice.
 
 use std::array::from_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -25,6 +26,10 @@ const DECISION_BUCKETS: [f64; 10] = [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1
 /// Up to the time after which we give up on the first byte.
 const UPSTREAM_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+
+/// A change of keys is heard within a millisecond; an end that takes seconds is one that somebody does not answer.
+const REVOCATION_BUCKETS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 /// The metrics of a process.
 #[derive(Debug)]
@@ -63,6 +68,7 @@ pub struct Metrics {
     config_loaded: IntGauge,
     keys_loaded: IntGauge,
     keys_refused: IntGauge,
+    revocation_seconds: Histogram,
     /// 1 from the first SIGTERM on.
     pub draining: IntGauge,
 }
@@ -97,6 +103,30 @@ pub struct UpstreamMeters {
     pub retries: IntCounter,
     faults: IntCounterVec,
     name: Box<str>,
+}
+
+/// Measures from when it is made until the last who holds it lets it go: from the news that a key is dead to the end of
+/// the last that lived on it.
+#[derive(Debug)]
+pub struct Ending {
+    began: Instant,
+    somebody: AtomicBool,
+    seconds: Histogram,
+}
+
+impl Ending {
+    /// Somebody has to leave; where nobody has, there is nothing to measure.
+    pub fn concerns_somebody(&self) {
+        self.somebody.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if *self.somebody.get_mut() {
+            self.seconds.observe(self.began.elapsed().as_secs_f64());
+        }
+    }
 }
 
 /// How a reload ended.
@@ -142,6 +172,7 @@ impl Metrics {
             config_loaded: gauge(r, "scopegate_config_loaded_timestamp_seconds", "When the configuration in force was put in force."),
             keys_loaded: gauge(r, "scopegate_keys_loaded", "Keys that are known."),
             keys_refused: gauge(r, "scopegate_keys_refused", "Rows of the keys file that were left out because of a problem."),
+            revocation_seconds: histogram(r, "scopegate_revocation_seconds", "From the news that a key may not be used any more to the end of the last that lived on it.", &REVOCATION_BUCKETS),
             draining: gauge(r, "scopegate_draining", "1 once draining has begun."),
             registry: registry.clone(),
         };
@@ -235,6 +266,18 @@ impl Metrics {
         self.keys_refused.set(i64::try_from(refused).unwrap_or(i64::MAX));
     }
 
+    /// News of keys has come now.
+    #[must_use]
+    pub fn ending(&self) -> Arc<Ending> {
+        self.ending_since(Instant::now())
+    }
+
+    /// News of keys has come at this time.
+    #[must_use]
+    pub fn ending_since(&self, began: Instant) -> Arc<Ending> {
+        Arc::new(Ending { began, somebody: AtomicBool::new(false), seconds: self.revocation_seconds.clone() })
+    }
+
     /// Counts a missing scope.
     pub fn scope_denied(&self, scope: &str, layer: &str) {
         self.scope_denials.with_label_values(&[scope, layer]).inc();
@@ -257,7 +300,15 @@ impl Metrics {
 impl UpstreamMeters {
     /// Counts a fault, if it is this upstream's and not the client's. Faults are rare: the label is looked up.
     pub fn fault(&self, reason: Reason) {
-        if matches!(reason, Reason::ClientTimeout | Reason::ClientInvalid | Reason::ClientGone) {
+        let others = matches!(
+            reason,
+            Reason::ClientTimeout
+                | Reason::ClientInvalid
+                | Reason::ClientGone
+                | Reason::BodyTooLarge
+                | Reason::KeyRevoked
+        );
+        if others {
             return;
         }
         self.faults.with_label_values(&[&*self.name, reason.code()]).inc();
@@ -290,6 +341,13 @@ fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGa
 fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
     let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
     let metric = HistogramVec::new(options, labels).expect(REGISTERED);
+    registry.register(Box::new(metric.clone())).expect(REGISTERED);
+    metric
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    let metric =
+        Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())).expect(REGISTERED);
     registry.register(Box::new(metric.clone())).expect(REGISTERED);
     metric
 }

@@ -57,6 +57,8 @@ pub enum Reason {
     KeyDisabled,
     /// The key's team is turned off or deleted.
     TeamDisabled,
+    /// The key died while the request, the stream or the channel was open.
+    KeyRevoked,
     /// The place where keys are looked up does not answer.
     KeysUnavailable,
     /// The key may not do this.
@@ -115,7 +117,7 @@ impl Reason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::Passed,
         Self::Preflight,
         Self::RequestInvalid,
@@ -141,6 +143,7 @@ impl Reason {
         Self::KeyExpired,
         Self::KeyDisabled,
         Self::TeamDisabled,
+        Self::KeyRevoked,
         Self::KeysUnavailable,
         Self::ScopeMissing,
         Self::BodyTooLarge,
@@ -205,6 +208,7 @@ impl Reason {
             Self::KeyExpired => ("key_expired", 401, "This API key has expired."),
             Self::KeyDisabled => ("key_disabled", 401, "This API key is turned off."),
             Self::TeamDisabled => ("team_disabled", 401, "The team of this API key is turned off."),
+            Self::KeyRevoked => ("key_revoked", 401, "This API key is not valid any more."),
             Self::KeysUnavailable => ("keys_unavailable", 503, "API keys cannot be checked right now. Try again."),
             Self::ScopeMissing => ("scope_missing", 403, "This API key lacks a scope."),
             Self::BodyTooLarge => ("body_too_large", 413, "The request's body is larger than this path takes."),

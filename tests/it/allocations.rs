@@ -10,6 +10,7 @@ use scopegate::accept;
 use scopegate::accept::crowd::Crowd;
 use scopegate::accept::drain::Leave;
 use scopegate::gateway::Gateway;
+use scopegate::keys::change::Changes;
 use scopegate::observe::lines::{self, Lines};
 use scopegate::observe::metrics::Metrics;
 use scopegate::reload::Files;
@@ -36,7 +37,8 @@ fn tenths(line: &str, status: u16) -> u64 {
     let (out, _writer) = lines::writer(std::io::sink()).expect("a thread");
     let lines = Lines::new(Some(out), metrics.lines_dropped.clone());
     let crowd = Crowd::new(metrics.connections.clone(), metrics.connections_refused.clone());
-    let shared = Shared { crowd, current, metrics: Arc::clone(&metrics), drain: drain.clone() };
+    let (metrics, changes) = (Arc::clone(&metrics), Changes::default());
+    let shared = Shared { crowd, current, metrics, changes, drain: drain.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let tasks = LocalSet::new();
     let gateway = Rc::new(Gateway::new(shared, lines));

@@ -51,6 +51,7 @@ mod panics;
 mod regression;
 mod reload;
 mod resting;
+mod revocation;
 mod router;
 mod streams;
 mod surfaces;

@@ -10,7 +10,7 @@ const ROWS: [&[&str]; 13] = [
     &["cli"],
     &["app"],
     &["gateway", "admin", "reload"],
-    &["channel"],
+    &["channel", "revoke"],
     &["exchange"],
     &["refuse", "snapshot"],
     &["forward"],

@@ -1,0 +1,79 @@
+//! News of keys: what workers hear, so that what lives on a key can end with it.
+
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+use crate::identity::key::Digest;
+use crate::observe::metrics::Ending;
+
+/// How many changes a worker may be behind; beyond it all keys are taken to have changed.
+const BEHIND: usize = 1024;
+
+/// Some keys are not what they were.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Which.
+    pub which: Which,
+    /// Measures how long it takes until the last who has to leave has left.
+    pub ending: Arc<Ending>,
+}
+
+/// Which keys have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// This one.
+    One(Digest),
+    /// Nobody can say: some of them, or all.
+    Any,
+}
+
+impl Which {
+    /// Whether this key may be among them.
+    #[must_use]
+    pub fn may_be(&self, digest: &Digest) -> bool {
+        match self {
+            Self::One(one) => one == digest,
+            Self::Any => true,
+        }
+    }
+}
+
+/// Where changes are told, and heard by each worker.
+#[derive(Debug, Clone)]
+pub struct Changes(broadcast::Sender<Change>);
+
+/// What a worker hears of them.
+#[derive(Debug)]
+pub struct Heard(broadcast::Receiver<Change>);
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self(broadcast::channel(BEHIND).0)
+    }
+}
+
+impl Changes {
+    /// Tells every worker. What they look up from now on must be of after the change.
+    pub fn tell(&self, change: Change) {
+        // Before the first worker has started there is nobody to hear it, and nobody inside.
+        let _ = self.0.send(change);
+    }
+
+    /// Everything that is told from now on.
+    #[must_use]
+    pub fn hear(&self) -> Heard {
+        Heard(self.0.subscribe())
+    }
+}
+
+impl Heard {
+    /// The next change; `lost` makes one of those that came too fast. `None`: there will be no more.
+    pub async fn next(&mut self, lost: impl FnOnce() -> Change) -> Option<Change> {
+        match self.0.recv().await {
+            Ok(change) => Some(change),
+            Err(broadcast::error::RecvError::Lagged(_)) => Some(lost()),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Requests of a worker that are inside on a key, so that they end with it.
+//!
+//! A request is known here before its key is looked up. So a change of keys that comes in between is seen by the one side
+//! or the other: by the look-up, or by the request, which then looks again.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::SystemTime;
+
+use slab::Slab;
+use tokio::task::AbortHandle;
+
+use super::change::Change;
+use super::{Entry, KeySource, SourceError, State};
+use crate::identity::key::Digest;
+use crate::observe::metrics::Ending;
+use crate::observe::reason::Reason;
+
+/// The requests of a worker that are inside on a key; `S` is what each was admitted to.
+#[derive(Debug)]
+pub struct Guests<S> {
+    seats: RefCell<Slab<Seat<S>>>,
+    /// No key of theirs ends by itself before.
+    next_end: Cell<Option<SystemTime>>,
+}
+
+/// A request that is inside on a key, for as long as it lives.
+#[derive(Debug)]
+pub struct Guest<S> {
+    guests: Rc<Guests<S>>,
+    seat: usize,
+}
+
+#[derive(Debug)]
+struct Seat<S> {
+    digest: Digest,
+    until: Option<SystemTime>,
+    stay: Stay<S>,
+    waker: Option<Waker>,
+    task: Option<AbortHandle>,
+}
+
+#[derive(Debug)]
+enum Stay<S> {
+    /// Its key is being looked up.
+    Pending,
+    /// The same, and the keys have changed since: what is found may be of before.
+    Moved,
+    /// It was admitted to this.
+    Admitted(S),
+    /// Its key died.
+    Ended(Ended),
+}
+
+/// Why a guest has to leave.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// What is wrong with its key now.
+    pub reason: Reason,
+    /// Measures how long it takes until the last has left.
+    pub ending: Arc<Ending>,
+}
+
+impl<S> Default for Guests<S> {
+    fn default() -> Self {
+        Self { seats: RefCell::default(), next_end: Cell::new(None) }
+    }
+}
+
+impl<S> Guests<S> {
+    fn enter(this: &Rc<Self>, digest: Digest) -> Guest<S> {
+        let seat = Seat { digest, until: None, stay: Stay::Pending, waker: None, task: None };
+        Guest { guests: Rc::clone(this), seat: this.seats.borrow_mut().insert(seat) }
+    }
+
+    /// The digests of those whom a change may concern; who is being looked up is told to look again.
+    pub fn concerned(&self, change: &Change) -> Vec<Digest> {
+        let mut digests = Vec::new();
+        for (_, seat) in self.seats.borrow_mut().iter_mut() {
+            match seat.stay {
+                Stay::Pending => seat.stay = Stay::Moved,
+                Stay::Admitted(_) if change.which.may_be(&seat.digest) => digests.push(seat.digest),
+                Stay::Admitted(_) | Stay::Moved | Stay::Ended(_) => {}
+            }
+        }
+        distinct(digests)
+    }
+
+    /// The digests of those whose key has ended by itself.
+    pub fn expired(&self, now: SystemTime) -> Vec<Digest> {
+        if self.next_end.get().is_none_or(|next| now < next) {
+            return Vec::new();
+        }
+        let (mut digests, mut next) = (Vec::new(), None);
+        for (_, Seat { digest, until, stay, .. }) in self.seats.borrow().iter() {
+            match *until {
+                Some(until) if until <= now && matches!(stay, Stay::Admitted(_)) => digests.push(*digest),
+                Some(until) if until > now => {
+                    next = Some(next.map_or(until, |next: SystemTime| next.min(until)));
+                }
+                Some(_) | None => {}
+            }
+        }
+        self.next_end.set(next);
+        distinct(digests)
+    }
+
+    /// Looks at each of this digest again, and ends those for which `look` finds something wrong.
+    pub fn look(
+        &self,
+        digest: &Digest,
+        until: Option<SystemTime>,
+        ending: &Arc<Ending>,
+        look: impl Fn(&S) -> Option<Reason>,
+    ) {
+        let mut wake = Vec::new();
+        for (_, seat) in self.seats.borrow_mut().iter_mut().filter(|(_, seat)| seat.digest == *digest) {
+            let Stay::Admitted(stay) = &seat.stay else { continue };
+            seat.until = until;
+            let Some(reason) = look(stay) else { continue };
+            ending.concerns_somebody();
+            seat.stay = Stay::Ended(Ended { reason, ending: Arc::clone(ending) });
+            wake.push((seat.waker.take(), seat.task.take()));
+        }
+        self.expect(until);
+        for (waker, task) in wake {
+            if let Some(task) = task {
+                task.abort();
+            }
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
+    fn expect(&self, until: Option<SystemTime>) {
+        if let Some(until) = until {
+            self.next_end.set(Some(self.next_end.get().map_or(until, |next| next.min(until))));
+        }
+    }
+}
+
+fn distinct(mut digests: Vec<Digest>) -> Vec<Digest> {
+    digests.sort_unstable();
+    digests.dedup();
+    digests
+}
+
+impl<S> Guest<S> {
+    /// It was admitted to this.
+    pub fn admit(&self, stay: S) {
+        self.with(|seat| seat.stay = Stay::Admitted(stay));
+    }
+
+    /// Why it has to leave, if it has to.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        self.with(|seat| if let Stay::Ended(ended) = &seat.stay { Some(ended.clone()) } else { None })
+    }
+
+    /// Ready when it has to leave.
+    pub fn poll_ended(&self, cx: &Context<'_>) -> Poll<Ended> {
+        self.with(|seat| {
+            if let Stay::Ended(ended) = &seat.stay {
+                return Poll::Ready(ended.clone());
+            }
+            if !seat.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                seat.waker = Some(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+    }
+
+    /// This task is aborted when it has to leave.
+    pub fn leaves_with(&self, task: AbortHandle) {
+        self.with(|seat| {
+            if matches!(seat.stay, Stay::Ended(_)) {
+                task.abort();
+            }
+            seat.task = Some(task);
+        });
+    }
+
+    /// The output of a future, unless the guest has to leave before.
+    pub async fn unless_ended<F: Future + Unpin>(&self, mut future: F) -> Result<F::Output, Ended> {
+        poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.poll_ended(cx).map(Err),
+        })
+        .await
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Seat<S>) -> T) -> T {
+        look(
+            self.guests
+                .seats
+                .borrow_mut()
+                .get_mut(self.seat)
+                .expect("a guest has a seat until it is dropped"),
+        )
+    }
+}
+
+impl<S> Drop for Guest<S> {
+    fn drop(&mut self) {
+        // Outside of the borrow: what it was admitted to may be the last of a snapshot.
+        let seat = self.guests.seats.borrow_mut().try_remove(self.seat);
+        drop(seat);
+    }
+}
+
+/// Looks keys up for a request that becomes a guest by it.
+#[derive(Debug)]
+pub struct Reception<'k, K, S> {
+    keys: &'k K,
+    guests: &'k Rc<Guests<S>>,
+    guest: RefCell<Option<Guest<S>>>,
+}
+
+impl<'k, K, S> Reception<'k, K, S> {
+    /// For one request.
+    pub fn new(keys: &'k K, guests: &'k Rc<Guests<S>>) -> Self {
+        Self { keys, guests, guest: RefCell::new(None) }
+    }
+
+    /// Who has come, where a key was looked up.
+    pub fn into_guest(self) -> Option<Guest<S>> {
+        self.guest.into_inner()
+    }
+}
+
+impl<K: KeySource, S> KeySource for Reception<'_, K, S> {
+    async fn find(&self, digest: &Digest) -> Result<Option<Entry>, SourceError> {
+        loop {
+            let guest = Guests::enter(self.guests, *digest);
+            let found = self.keys.find(digest).await;
+            if guest.with(|seat| matches!(seat.stay, Stay::Moved)) {
+                continue;
+            }
+            if let Ok(Some(Entry { state: State::Active { until: Some(until) }, .. })) = &found {
+                guest.with(|seat| seat.until = Some(*until));
+                self.guests.expect(Some(*until));
+            }
+            self.guest.replace(Some(guest));
+            return found;
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Ends what lives on a key that may not be used any more: requests under way, event streams, channels.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::task::spawn_local;
+
+use crate::decide::reconsider;
+use crate::exchange::Stay;
+use crate::identity::key::Digest;
+use crate::keys::change::{Change, Heard, Which};
+use crate::keys::guests::Guests;
+use crate::keys::{Entry, KeySource as _, State};
+use crate::observe::metrics::Ending;
+use crate::observe::reason::Reason;
+use crate::snapshot::Shared;
+
+/// Follows the changes of keys for as long as the worker lives.
+pub async fn follow(guests: Rc<Guests<Stay>>, shared: Shared, mut heard: Heard) {
+    let lost = || Change { which: Which::Any, ending: shared.metrics.ending() };
+    while let Some(change) = heard.next(lost).await {
+        look_at(guests.concerned(&change), &guests, &shared, &change.ending);
+    }
+}
+
+/// Ends those whose key has ended by itself.
+pub fn expire(guests: &Rc<Guests<Stay>>, shared: &Shared) {
+    let digests = guests.expired(SystemTime::now());
+    if !digests.is_empty() {
+        look_at(digests, guests, shared, &shared.metrics.ending());
+    }
+}
+
+/// Each key on its own: where keys live elsewhere, one look-up may take its time.
+fn look_at(digests: Vec<Digest>, guests: &Rc<Guests<Stay>>, shared: &Shared, ending: &Arc<Ending>) {
+    for digest in digests {
+        let (guests, shared, ending) = (Rc::clone(guests), shared.clone(), Arc::clone(ending));
+        spawn_local(async move { look(digest, &guests, &shared, &ending).await });
+    }
+}
+
+/// Looks a key up again, and ends whom it would not admit any more. Where nobody can say, it admits nobody.
+async fn look(digest: Digest, guests: &Guests<Stay>, shared: &Shared, ending: &Arc<Ending>) {
+    let snapshot = shared.current.load();
+    let found = snapshot.keys.find(&digest).await;
+    let until = match &found {
+        Ok(Some(Entry { state: State::Active { until }, .. })) => *until,
+        Ok(_) | Err(_) => None,
+    };
+    let (platform, now) = (snapshot.policy.scopes(), SystemTime::now());
+    guests.look(&digest, until, ending, |stay| {
+        let Ok(entry) = &found else { return Some(Reason::KeysUnavailable) };
+        let still = reconsider(&stay.snapshot.policy, stay.route, platform, entry.clone(), now);
+        still.err().map(|denial| denial.reason())
+    });
+}
