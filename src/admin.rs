@@ -25,10 +25,11 @@ use crate::accept::drain::Phase;
 use crate::config::cors::Origins;
 use crate::config::listen::Events;
 use crate::config::route::{Access, ErrorForm, Requirement, Route};
+use crate::config::sources::{Cache, Fail, Redis, Server, Source};
 use crate::config::surface::{ChannelRefusal, OnFlagOff, Surface};
 use crate::config::upstream::Address;
 use crate::config::values::size;
-use crate::config::{Config, Credential, KeysFrom, Live};
+use crate::config::{Config, Credential, Live};
 use crate::snapshot::Shared;
 
 /// After the system refused a connection, it gets this long to recover.
@@ -64,7 +65,8 @@ fn answer(shared: &Shared, peer: SocketAddr, request: &Request<Incoming>) -> Res
         "/readyz" => match (shared.drain.phase(), shared.current.is_ready()) {
             (Phase::Serving, true) => text(StatusCode::OK, "ready"),
             (Phase::Serving, false) => {
-                text(StatusCode::SERVICE_UNAVAILABLE, "not ready: an upstream has no address yet")
+                let what = shared.current.waits_for().unwrap_or("ask again");
+                text(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {what}"))
             }
             (Phase::Unready | Phase::Closing { .. }, _) => text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
         },
@@ -99,7 +101,6 @@ fn typed(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full
 fn shown(config: &Config) -> Value {
     let Config { fixed, live } = config;
     let Live { timeouts, limits, drain, .. } = live;
-    let KeysFrom::File(keys) = &live.keys;
     let named = |upstream: &crate::config::upstream::Upstream| {
         let address = match &upstream.address {
             Address::Socket(address) => address.to_string(),
@@ -119,7 +120,7 @@ fn shown(config: &Config) -> Value {
         "upstreams": live.upstreams.iter().map(named).collect::<serde_json::Map<_, _>>(),
         "flags": live.flags.iter().map(|flag| (flag.name.to_string(), json!(flag.on))).collect::<serde_json::Map<_, _>>(),
         "scopes": live.scopes.all().collect::<Value>(),
-        "keys": { "file": keys },
+        "keys": live.keys.iter().map(source).collect::<Value>(),
         "credential": match live.credential { Credential::Forward => "forward", Credential::Strip => "strip" },
         "identity_headers": live.identity_headers,
         "unmatched": live.unmatched,
@@ -154,6 +155,34 @@ fn shown(config: &Config) -> Value {
             "grace": humantime::format_duration(drain.grace).to_string(),
         },
         "surfaces": live.surfaces.iter().map(|each| (each.name.to_string(), surface(live, each))).collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+fn source(source: &Source) -> Value {
+    let Source::Remote(remote) = source else {
+        let Source::File(file) = source else { return Value::Null };
+        return json!({ "file": file });
+    };
+    let (kind, server) = match &remote.server {
+        Server::Redis(Redis { url, password_file, prefix, channel }) => (
+            "redis",
+            json!({ "url": url, "password_file": password_file, "prefix": prefix, "channel": channel }),
+        ),
+    };
+    let Cache { fresh, stale, unknown, size: bytes, rate, at_once, timeout, fail } = remote.cache;
+    let time = |time| humantime::format_duration(time).to_string();
+    json!({
+        kind: server,
+        "cache": {
+            "fresh": time(fresh),
+            "stale": time(stale),
+            "unknown": time(unknown),
+            "size": size(bytes),
+            "rate": rate,
+            "at_once": at_once,
+            "timeout": time(timeout),
+            "fail": match fail { Fail::Closed => json!("closed"), Fail::StaleFor(for_) => json!({ "stale_for": time(for_) }) },
+        },
     })
 }
 

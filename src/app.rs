@@ -76,10 +76,10 @@ impl App {
         let admin = TcpListener::bind(address).with_context(|| cannot_listen("admin", address))?;
         admin.set_nonblocking(true)?;
         let bound = Bound { listen, admin: admin.local_addr()? };
-        let current =
-            Current::new(Snapshot::build(files.config().clone(), Arc::clone(files.keys()), None, &metrics));
+        let (changes, config) = (Changes::default(), files.config().clone());
+        let snapshot = Snapshot::build(config, &files.tables(), None, &metrics, &changes);
+        let current = Current::new(snapshot);
         let (leave, drain) = Leave::new();
-        let changes = Changes::default();
         let reloader = Reloader::new(files, Arc::clone(&current), Arc::clone(&metrics), changes.clone());
         let crowd = Crowd::new(metrics.connections.clone(), metrics.connections_refused.clone());
         let shared = Shared { current, metrics, crowd, changes, drain };

@@ -12,7 +12,7 @@ use crate::identity::key::Digest;
 use crate::keys::change::{Change, Heard, Which};
 use crate::keys::guests::Guests;
 use crate::keys::{Entry, KeySource as _, State};
-use crate::observe::metrics::Ending;
+use crate::observe::ending::Ending;
 use crate::observe::reason::Reason;
 use crate::snapshot::Shared;
 

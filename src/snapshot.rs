@@ -11,12 +11,14 @@ use tokio::sync::watch;
 
 use crate::accept::crowd::Crowd;
 use crate::accept::drain::Drain;
+use crate::config::sources;
 use crate::config::{Config, Live};
 use crate::decide::Policy;
 use crate::forward::upstream::Upstream;
-use crate::keys::Keys;
 use crate::keys::change::Changes;
 use crate::keys::file::Table;
+use crate::keys::remote::Remote;
+use crate::keys::{Keys, Source};
 use crate::observe::metrics::{Metrics, RouteMeters};
 
 /// What runs.
@@ -77,7 +79,13 @@ pub struct Current {
 impl Snapshot {
     /// Derives everything from a valid configuration.
     #[must_use]
-    pub fn build(config: Config, keys: Arc<Table>, previous: Option<&Self>, metrics: &Metrics) -> Self {
+    pub fn build(
+        config: Config,
+        tables: &[Arc<Table>],
+        previous: Option<&Self>,
+        metrics: &Arc<Metrics>,
+        changes: &Changes,
+    ) -> Self {
         let policy = Policy::new(&config.live);
         let upstreams = config.live.upstreams.iter().map(|written| {
             // Its addresses, and through them its pooled connections.
@@ -91,12 +99,14 @@ impl Snapshot {
             let surface = policy.surfaces.get(route.surface).map_or("", |surface| &*surface.name);
             metrics.route(surface, &route.template)
         });
-        metrics.keys(keys.len(), keys.refused);
+        let keys = keys(&config, tables, previous, metrics, changes);
+        let (known, refused) = keys.count();
+        metrics.keys(known, refused);
         Self {
             generation: previous.map_or(1, |old| old.generation + 1),
             meters: meters.collect(),
             no_route: metrics.route("none", "none"),
-            keys: Keys::File(keys),
+            keys,
             upstreams,
             policy,
             config,
@@ -114,6 +124,31 @@ impl Snapshot {
     pub fn meters(&self, route: Option<usize>) -> &RouteMeters {
         route.and_then(|id| self.meters.get(id)).unwrap_or(&self.no_route)
     }
+}
+
+/// The sources of a configuration: files as they were read, servers with what is known of them already.
+fn keys(
+    config: &Config,
+    tables: &[Arc<Table>],
+    previous: Option<&Snapshot>,
+    metrics: &Arc<Metrics>,
+    changes: &Changes,
+) -> Keys {
+    let mut tables = tables.iter();
+    let sources = config.live.keys.iter().map(|source| match source {
+        sources::Source::File(_) => {
+            Source::File(tables.next().map(Arc::clone).expect("each file has been read"))
+        }
+        sources::Source::Remote(written) => {
+            let platform = &config.live.scopes;
+            let same =
+                previous.and_then(|old| old.keys.remotes().find(|remote| remote.serves(written, platform)));
+            Source::Remote(
+                same.map_or_else(|| Remote::start(written, platform, changes, metrics), Arc::clone),
+            )
+        }
+    });
+    Keys::new(sources.collect())
 }
 
 impl Current {
@@ -156,13 +191,24 @@ impl Current {
         self.changed.subscribe()
     }
 
+    /// What is not there yet that requests need.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<&'static str> {
+        let snapshot = self.load();
+        if !snapshot.upstreams.iter().all(|upstream| upstream.is_resolved()) {
+            Some("an upstream has no address yet")
+        } else if snapshot.keys.are_ready() {
+            None
+        } else {
+            Some("a source of keys has not been reached yet")
+        }
+    }
+
     /// Whether there has been a moment at which everything was there that a request needs. An upstream that is
     /// lost later does not make us unready: its requests get an answer that says so.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        if !self.ready.load(Ordering::Relaxed)
-            && self.load().upstreams.iter().all(|upstream| upstream.is_resolved())
-        {
+        if !self.ready.load(Ordering::Relaxed) && self.waits_for().is_none() {
             self.ready.store(true, Ordering::Relaxed);
         }
         self.ready.load(Ordering::Relaxed)

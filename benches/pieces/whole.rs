@@ -1,7 +1,6 @@
 //! A whole request: the program's own parts between a client and an upstream, all on one thread, over loopback.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use scopegate::accept;
 use scopegate::accept::crowd::Crowd;
@@ -48,10 +47,11 @@ impl Whole {
             spawn_local(answer_all(upstream));
             let files = Files::load(&folder.path().join("scopegate.yaml")).expect("good files").value;
             let metrics = Metrics::new("0");
-            let snapshot = Snapshot::build(files.config().clone(), Arc::clone(files.keys()), None, &metrics);
+            let (config, changes) = (files.config().clone(), Changes::default());
+            let snapshot = Snapshot::build(config, &files.tables(), None, &metrics, &changes);
             let crowd = Crowd::new(metrics.connections.clone(), metrics.connections_refused.clone());
             let lines = Lines::new(None, metrics.lines_dropped.clone());
-            let (current, changes) = (Current::new(snapshot), Changes::default());
+            let current = Current::new(snapshot);
             let shared = Shared { current, metrics, crowd, changes, drain: drain.clone() };
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let address = listener.local_addr().expect("an address");

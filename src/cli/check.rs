@@ -34,8 +34,8 @@ pub(super) fn run(path: &Path, connect: bool) -> ExitCode {
             "{}: good: {} surfaces, {routes} routes, {} teams, {} keys{}",
             path.display(),
             live.surfaces.len(),
-            files.keys().teams,
-            files.keys().len(),
+            files.tables().iter().map(|table| table.teams).sum::<usize>(),
+            files.tables().iter().map(|table| table.len()).sum::<usize>(),
             if warnings > 0 { format!(", {warnings} warnings") } else { String::new() },
         );
     }

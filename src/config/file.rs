@@ -9,8 +9,9 @@ use super::fields::{Fields, Report};
 use super::keys::KeysFile;
 use super::node::{self, Node};
 use super::problem::Problems;
+use super::sources::Source;
 use super::surface::Named;
-use super::{Config, Credential, Fixed, Flag, KeysFrom, Live, cors, limits, listen, surface, upstream};
+use super::{Config, Credential, Fixed, Flag, Live, cors, limits, listen, surface, upstream};
 use crate::identity::scope::Scopes;
 
 /// What was read, with what is to be said about it.
@@ -88,7 +89,7 @@ fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Li
     let flags = flag_node.map_or(Some(Vec::new()), |node| flags(node, report));
     let scopes = top.or("scopes", Scopes::default(), report, scopes);
     let keys = top.need("keys", "where teams and digests are: `keys: { file: keys.yaml }`", report);
-    let keys = keys.and_then(|node| keys_from(node, path, report));
+    let keys = keys.and_then(|node| Source::read_all(node, path, report));
     let credential = top.or("credential", Credential::Forward, report, |node, report| {
         node.one_of("`credential`", &[("forward", Credential::Forward), ("strip", Credential::Strip)], report)
     });
@@ -176,15 +177,6 @@ fn scopes(node: &Node, report: &mut Report<'_>) -> Option<Scopes> {
     Some(Scopes::new(words.into_iter().map(|(_, word)| word.into()).collect()))
 }
 
-fn keys_from(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<KeysFrom> {
-    let mut fields = Fields::of(node, "`keys`", report)?;
-    let file = fields.need("file", "where teams and digests are: `file: keys.yaml`", report);
-    let file = file.and_then(|node| node.text("`file`", report));
-    fields.done(report);
-    let folder = path.parent().unwrap_or(Path::new(""));
-    Some(KeysFrom::File(folder.join(file?)))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -202,7 +194,7 @@ mod tests {
         assert_eq!((fixed.admin, fixed.workers, fixed.log), default);
         assert_eq!(
             live.keys,
-            KeysFrom::File("etc/keys.yaml".into()),
+            [Source::File("etc/keys.yaml".into())],
             "relative to the configuration's folder"
         );
         assert_eq!(

@@ -14,11 +14,10 @@ pub mod node;
 mod pattern;
 pub mod problem;
 pub mod route;
+pub mod sources;
 pub mod surface;
 pub mod upstream;
 pub mod values;
-
-use std::path::PathBuf;
 
 use ipnet::IpNet;
 
@@ -57,8 +56,8 @@ pub struct Live {
     pub flags: Vec<Flag>,
     /// What the platform defines.
     pub scopes: Scopes,
-    /// Where keys are looked up.
-    pub keys: KeysFrom,
+    /// Where keys are looked up: the first that knows a key answers; never empty.
+    pub keys: Vec<sources::Source>,
     /// Whether the upstream sees the credential.
     pub credential: Credential,
     /// Whether the upstream is told who called (`X-Scopegate-Team`, `-Key-Id`, `-Scopes`).
@@ -84,13 +83,6 @@ pub struct Flag {
     pub name: Box<str>,
     /// Off closes every surface that names it.
     pub on: bool,
-}
-
-/// Where keys are looked up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeysFrom {
-    /// A YAML file of teams and key digests; relative paths are taken from the configuration's folder.
-    File(PathBuf),
 }
 
 /// What happens to the credential of an admitted request.

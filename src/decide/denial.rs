@@ -54,8 +54,10 @@ pub enum Denial {
         /// [`Reason::KeyExpired`], [`Reason::KeyDisabled`] or [`Reason::TeamDisabled`].
         reason: Reason,
     },
-    /// The key source does not answer.
+    /// The key source has no answer.
     KeysUnavailable {
+        /// [`Reason::KeysUnavailable`], or [`Reason::KeysBusy`].
+        reason: Reason,
         /// For the operator.
         cause: Box<str>,
     },
@@ -99,8 +101,7 @@ impl Denial {
             Self::KeyRepeated => Reason::KeyRepeated,
             Self::KeyConflict => Reason::KeyConflict,
             Self::KeyUnknown => Reason::KeyUnknown,
-            Self::KeyRefused { reason, .. } => *reason,
-            Self::KeysUnavailable { .. } => Reason::KeysUnavailable,
+            Self::KeyRefused { reason, .. } | Self::KeysUnavailable { reason, .. } => *reason,
             Self::ScopeMissing { .. } => Reason::ScopeMissing,
         }
     }
@@ -112,7 +113,7 @@ impl Denial {
             Self::PathAmbiguous(problem) => Some(problem.to_string().into()),
             Self::QueryMissing { name } => Some(name.clone()),
             Self::FlagOff { flag } => Some(flag.clone()),
-            Self::KeysUnavailable { cause } => Some(cause.clone()),
+            Self::KeysUnavailable { cause, .. } => Some(cause.clone()),
             Self::ScopeMissing { scopes, .. } => Some(scopes.clone()),
             Self::MethodUnknown { allow } => Some(format!("allowed: {allow}").into()),
             Self::TargetInvalid

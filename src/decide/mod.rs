@@ -20,7 +20,7 @@ use crate::flags::Flags;
 use crate::identity::caller::Caller;
 use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
-use crate::keys::{Entry, KeySource, State};
+use crate::keys::{Entry, KeySource, SourceError, State};
 use crate::observe::reason::Reason;
 
 use call::Call;
@@ -262,7 +262,16 @@ fn asked(call: &Call<'_>, route: &Route, surface: &Surface) -> Result<Ask, Denia
 async fn caller(keys: &impl KeySource, call: &Call<'_>) -> Result<Arc<Caller>, Denial> {
     let digest = Digest::of(credential::find(call.fields)?);
     let found = keys.find(&digest).await;
-    let entry = found.map_err(|down| Denial::KeysUnavailable { cause: down.to_string().into() })?;
+    let entry = found.map_err(|error| Denial::KeysUnavailable {
+        cause: error.to_string().into(),
+        reason: match error {
+            SourceError::Busy { .. } => Reason::KeysBusy,
+            SourceError::Down { .. }
+            | SourceError::Late { .. }
+            | SourceError::Invalid { .. }
+            | SourceError::Unsettled { .. } => Reason::KeysUnavailable,
+        },
+    })?;
     usable(entry, call.now)
 }
 
@@ -332,14 +341,13 @@ mod tests {
     use http::{Method, Version};
 
     use super::*;
-    use crate::keys::SourceError;
     use crate::message::fields::Fields;
 
     struct Down;
 
     impl KeySource for Down {
         async fn find(&self, _digest: &Digest) -> Result<Option<Entry>, SourceError> {
-            Err(SourceError::Down { name: "file" })
+            Err(SourceError::Late { name: "redis" })
         }
     }
 

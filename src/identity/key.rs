@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 /// The SHA-256 digest of an API key's bytes.
@@ -33,7 +34,11 @@ impl Digest {
 
     /// Reads `sha256:` and 64 hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self, DigestError> {
-        let digits = text.strip_prefix("sha256:").ok_or(DigestError::Prefix)?;
+        Self::from_hex(text.strip_prefix("sha256:").ok_or(DigestError::Prefix)?)
+    }
+
+    /// Reads 64 hexadecimal digits.
+    pub fn from_hex(digits: &str) -> Result<Self, DigestError> {
         if let Some(odd) = digits.chars().find(|c| !c.is_ascii_hexdigit()) {
             return Err(DigestError::Digit(odd));
         }
@@ -45,6 +50,18 @@ impl Digest {
             *byte = pair.iter().fold(0, |value, digit| value << 4 | nibble(*digit));
         }
         Ok(Self(bytes))
+    }
+
+    /// Its 64 hexadecimal digits, in small letters.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        HEXLOWER.encode(&self.0)
+    }
+}
+
+impl AsRef<[u8]> for Digest {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -58,8 +75,7 @@ fn nibble(digit: u8) -> u8 {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sha256:")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "sha256:{}", self.hex())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 
 use crate::identity::key::Digest;
-use crate::observe::metrics::Ending;
+use crate::observe::ending::Ending;
 
 /// How many changes a worker may be behind; beyond it all keys are taken to have changed.
 const BEHIND: usize = 1024;

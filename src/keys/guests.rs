@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use super::change::Change;
 use super::{Entry, KeySource, SourceError, State};
 use crate::identity::key::Digest;
-use crate::observe::metrics::Ending;
+use crate::observe::ending::Ending;
 use crate::observe::reason::Reason;
 
 /// The requests of a worker that are inside on a key; `S` is what each was admitted to.

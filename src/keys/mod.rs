@@ -3,9 +3,15 @@
 //! [`KeySource`] is the seam between the decision and the place where keys live. A cache in front of a remote
 //! source is one more implementation of it.
 
+pub mod cache;
 pub mod change;
 pub mod file;
 pub mod guests;
+mod keeper;
+pub mod news;
+mod redis;
+pub mod remote;
+pub mod row;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -43,27 +49,100 @@ pub enum State {
 }
 
 /// Why a source has no answer. Never the same as "no such key".
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// It does not answer.
-    #[error("the key source `{name}` does not answer")]
+    /// It cannot be reached, or refuses to answer.
+    #[error("the key source `{name}` does not answer: {cause}")]
     Down {
+        /// As the configuration names it.
+        name: &'static str,
+        /// In its words.
+        cause: String,
+    },
+    /// No answer in time.
+    #[error("the key source `{name}` does not answer in time")]
+    Late {
+        /// As the configuration names it.
+        name: &'static str,
+    },
+    /// Its answer cannot be read.
+    #[error("the key source `{name}` gives an answer that cannot be read: {cause}")]
+    Invalid {
+        /// As the configuration names it.
+        name: &'static str,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// What it knows changes faster than it is read.
+    #[error("the key source `{name}` changes faster than it can be read")]
+    Unsettled {
+        /// As the configuration names it.
+        name: &'static str,
+    },
+    /// As many unknown keys are asked for as are allowed.
+    #[error("more unknown keys than `{name}` is asked for")]
+    Busy {
         /// As the configuration names it.
         name: &'static str,
     },
 }
 
-/// The key source of a configuration.
+/// The key sources of a configuration, in its order.
 #[derive(Debug)]
-pub enum Keys {
+pub struct Keys(Vec<Source>);
+
+/// One of them.
+#[derive(Debug)]
+pub enum Source {
     /// A file, whole in memory.
     File(Arc<file::Table>),
+    /// A server.
+    Remote(Arc<remote::Remote>),
+}
+
+impl Keys {
+    /// These sources: the first that knows a key answers.
+    #[must_use]
+    pub fn new(sources: Vec<Source>) -> Self {
+        Self(sources)
+    }
+
+    /// The servers among them.
+    pub fn remotes(&self) -> impl Iterator<Item = &Arc<remote::Remote>> {
+        self.0.iter().filter_map(|source| match source {
+            Source::File(_) => None,
+            Source::Remote(remote) => Some(remote),
+        })
+    }
+
+    /// Whether every server has been reached, once.
+    #[must_use]
+    pub fn are_ready(&self) -> bool {
+        self.remotes().all(|remote| remote.is_ready())
+    }
+
+    /// How many keys the files know, and how many rows were left out of them.
+    #[must_use]
+    pub fn count(&self) -> (usize, usize) {
+        self.0.iter().fold((0, 0), |(known, refused), source| match source {
+            Source::File(table) => (known + table.len(), refused + table.refused),
+            Source::Remote(_) => (known, refused),
+        })
+    }
 }
 
 impl KeySource for Keys {
+    /// A source that has no answer ends the search: a later one must not admit what this one may have revoked.
     async fn find(&self, digest: &Digest) -> Result<Option<Entry>, SourceError> {
-        match self {
-            Self::File(table) => table.find(digest).await,
+        for source in &self.0 {
+            let found = match source {
+                Source::File(table) => table.find(digest).await?,
+                Source::Remote(remote) => remote.find(digest).await?,
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
         }
+        Ok(None)
     }
 }

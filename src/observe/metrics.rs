@@ -4,7 +4,6 @@
 //! tables. What a request needs is resolved at its first use and kept, so that a label is not looked up twice.
 
 use std::array::from_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -13,9 +12,11 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::ending::Ending;
 use super::lines;
 use super::reason::Reason;
 use super::record::Record;
+use super::source::SourceMeters;
 
 /// Methods that have a label of their own; the others share `other`.
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
@@ -27,6 +28,8 @@ const DECISION_BUCKETS: [f64; 10] = [1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 1
 const UPSTREAM_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 
+/// A server that is near answers in a millisecond.
+const LOOKUP_BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.5];
 /// A change of keys is heard within a millisecond; an end that takes seconds is one that somebody does not answer.
 const REVOCATION_BUCKETS: [f64; 12] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -69,6 +72,11 @@ pub struct Metrics {
     keys_loaded: IntGauge,
     keys_refused: IntGauge,
     revocation_seconds: Histogram,
+    source_up: IntGaugeVec,
+    source_lookups: IntCounterVec,
+    source_seconds: HistogramVec,
+    source_stale: IntCounterVec,
+    source_news: IntCounterVec,
     /// 1 from the first SIGTERM on.
     pub draining: IntGauge,
 }
@@ -103,30 +111,6 @@ pub struct UpstreamMeters {
     pub retries: IntCounter,
     faults: IntCounterVec,
     name: Box<str>,
-}
-
-/// Measures from when it is made until the last who holds it lets it go: from the news that a key is dead to the end of
-/// the last that lived on it.
-#[derive(Debug)]
-pub struct Ending {
-    began: Instant,
-    somebody: AtomicBool,
-    seconds: Histogram,
-}
-
-impl Ending {
-    /// Somebody has to leave; where nobody has, there is nothing to measure.
-    pub fn concerns_somebody(&self) {
-        self.somebody.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        if *self.somebody.get_mut() {
-            self.seconds.observe(self.began.elapsed().as_secs_f64());
-        }
-    }
 }
 
 /// How a reload ended.
@@ -173,6 +157,11 @@ impl Metrics {
             keys_loaded: gauge(r, "scopegate_keys_loaded", "Keys that are known."),
             keys_refused: gauge(r, "scopegate_keys_refused", "Rows of the keys file that were left out because of a problem."),
             revocation_seconds: histogram(r, "scopegate_revocation_seconds", "From the news that a key may not be used any more to the end of the last that lived on it.", &REVOCATION_BUCKETS),
+            source_up: gauges(r, "scopegate_key_source_up", "1 while a source of keys is connected and its news are heard.", &["source"]),
+            source_lookups: counters(r, "scopegate_key_lookups_total", "Questions to a source of keys, by what came of them.", &["source", "result"]),
+            source_seconds: histograms(r, "scopegate_key_lookup_seconds", "From a question to a source of keys to its answer.", &["source"], &LOOKUP_BUCKETS),
+            source_stale: counters(r, "scopegate_key_stale_total", "Requests decided by what a source of keys had said before it stopped answering.", &["source"]),
+            source_news: counters(r, "scopegate_key_news_total", "Changes that a source of keys has told of.", &["source", "kind"]),
             draining: gauge(r, "scopegate_draining", "1 once draining has begun."),
             registry: registry.clone(),
         };
@@ -222,6 +211,19 @@ impl Metrics {
             retries: self.upstream_retries.with_label_values(&[name]),
             faults: self.upstream_faults.clone(),
             name: name.into(),
+        }
+    }
+
+    /// The metrics of one source of keys.
+    #[must_use]
+    pub fn source(&self, name: &'static str) -> SourceMeters {
+        SourceMeters {
+            up: self.source_up.with_label_values(&[name]),
+            lookups: self.source_lookups.clone(),
+            seconds: self.source_seconds.with_label_values(&[name]),
+            stale: self.source_stale.with_label_values(&[name]),
+            news: self.source_news.clone(),
+            name,
         }
     }
 
@@ -275,7 +277,7 @@ impl Metrics {
     /// News of keys has come at this time.
     #[must_use]
     pub fn ending_since(&self, began: Instant) -> Arc<Ending> {
-        Arc::new(Ending { began, somebody: AtomicBool::new(false), seconds: self.revocation_seconds.clone() })
+        Arc::new(Ending::new(began, self.revocation_seconds.clone()))
     }
 
     /// Counts a missing scope.

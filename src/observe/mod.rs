@@ -1,7 +1,9 @@
 //! What happened is told: one record a request, as a log line and as metrics.
 
+pub mod ending;
 pub mod events;
 pub mod lines;
 pub mod metrics;
 pub mod reason;
 pub mod record;
+pub mod source;

@@ -61,6 +61,8 @@ pub enum Reason {
     KeyRevoked,
     /// The place where keys are looked up does not answer.
     KeysUnavailable,
+    /// As many unknown keys are looked up as are allowed.
+    KeysBusy,
     /// The key may not do this.
     ScopeMissing,
     /// The body is larger than we take.
@@ -117,7 +119,7 @@ impl Reason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 47] = [
         Self::Passed,
         Self::Preflight,
         Self::RequestInvalid,
@@ -145,6 +147,7 @@ impl Reason {
         Self::TeamDisabled,
         Self::KeyRevoked,
         Self::KeysUnavailable,
+        Self::KeysBusy,
         Self::ScopeMissing,
         Self::BodyTooLarge,
         Self::Overloaded,
@@ -210,6 +213,7 @@ impl Reason {
             Self::TeamDisabled => ("team_disabled", 401, "The team of this API key is turned off."),
             Self::KeyRevoked => ("key_revoked", 401, "This API key is not valid any more."),
             Self::KeysUnavailable => ("keys_unavailable", 503, "API keys cannot be checked right now. Try again."),
+            Self::KeysBusy => ("keys_busy", 503, "Too many unknown API keys at once. Try again."),
             Self::ScopeMissing => ("scope_missing", 403, "This API key lacks a scope."),
             Self::BodyTooLarge => ("body_too_large", 413, "The request's body is larger than this path takes."),
             Self::Overloaded => ("overloaded", 503, "Too many requests at once. Try again."),

@@ -31,13 +31,13 @@ fn tenths(line: &str, status: u16) -> u64 {
     let folder = Setup::new(&upstream).write();
     let files = Files::load(&folder.path().join("scopegate.yaml")).expect("good files").value;
     let metrics = Metrics::new("0");
-    let current =
-        Current::new(Snapshot::build(files.config().clone(), Arc::clone(files.keys()), None, &metrics));
+    let (config, changes) = (files.config().clone(), Changes::default());
+    let current = Current::new(Snapshot::build(config, &files.tables(), None, &metrics, &changes));
     let (leave, drain) = Leave::new();
     let (out, _writer) = lines::writer(std::io::sink()).expect("a thread");
     let lines = Lines::new(Some(out), metrics.lines_dropped.clone());
     let crowd = Crowd::new(metrics.connections.clone(), metrics.connections_refused.clone());
-    let (metrics, changes) = (Arc::clone(&metrics), Changes::default());
+    let metrics = Arc::clone(&metrics);
     let shared = Shared { crowd, current, metrics, changes, drain: drain.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let tasks = LocalSet::new();

@@ -4,9 +4,12 @@ pub mod client;
 pub mod find_my_way;
 pub mod frames;
 pub mod paths;
+pub mod redis;
 pub mod scopegate;
+pub mod stores;
 pub mod upstream;
 
+use std::io::Write as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +26,25 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < end, "waited in vain for {what}");
         thread::yield_now();
     }
+}
+
+/// A port of this machine that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// Whether a server can be started. Where it cannot, that is said out loud, and is a failure where all tests are wanted.
+pub fn installed(program: &str) -> bool {
+    let found = std::process::Command::new(program).arg("--version").output().is_ok();
+    let wanted = std::env::var("SCOPEGATE_TESTS").as_deref() == Ok("full");
+    assert!(found || !wanted, "{program} is not there; tests/run installs it");
+    if !found {
+        // Not println, which nobody sees of a test that passes.
+        let skipped = format!("skipped: this test needs {program}, which tests/run installs");
+        writeln!(std::io::stderr(), "{skipped}").expect("standard error");
+    }
+    found
 }
 
 /// `Authorization: Bearer`, as a line of a head.

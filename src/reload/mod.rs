@@ -3,83 +3,32 @@
 //! Configuration and keys are two files with two fates: a mistake in the one never holds back the other, and a
 //! revocation least of all.
 
+mod files;
+mod stamp;
+
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::config::Config;
 use crate::config::file::{self, Loaded};
 use crate::config::problem::{Problems, Severity};
-use crate::config::{Config, KeysFrom};
 use crate::keys::change::{Change, Changes, Which};
-use crate::keys::file::{self as keys, Fingerprint, Read, Table};
+use crate::keys::file::{self as keys, Read};
 use crate::observe::metrics::{Metrics, Reload};
 use crate::snapshot::{Current, Snapshot};
+pub use files::Files;
+use files::keys_paths;
 
 /// Editors and the kubelet change a folder in several steps; this long without another is the end of them.
 const SETTLE: Duration = Duration::from_millis(15);
-/// Seconds; longer than any file system's clock stands still.
-const TICK: u64 = 2;
 /// A folder that never rests is looked at all the same.
 const SETTLE_AT_MOST: Duration = Duration::from_millis(500);
-
-/// The files that a process runs on: what was read of them last, and what of that was good.
-#[derive(Debug, Clone)]
-pub struct Files {
-    path: PathBuf,
-    config_text: String,
-    config: Config,
-    /// Of the text that was read last, good or bad.
-    keys_text: Option<Fingerprint>,
-    keys: Arc<Table>,
-}
-
-impl Files {
-    /// Reads the configuration and the keys file that it names. Problems that hold nothing back come with the
-    /// files; an error is one that does.
-    pub fn load(path: &Path) -> Result<Loaded<Self>, Problems> {
-        let config_text = file::read(path)?;
-        let Loaded { value: config, mut problems } = file::parse(path, &config_text)?;
-        let read = keys::read(keys_path(&config), &config.live.scopes, None);
-        let Read { fingerprint, table, problems: more } = read.expect("no text is known yet");
-        problems.merge(more);
-        match table {
-            Some(table) => {
-                let (path, keys) = (path.to_owned(), Arc::new(table));
-                Ok(Loaded {
-                    value: Self { path, config_text, config, keys_text: fingerprint, keys },
-                    problems,
-                })
-            }
-            None => Err(problems),
-        }
-    }
-
-    /// The last good configuration.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// The last good keys.
-    #[must_use]
-    pub fn keys(&self) -> &Arc<Table> {
-        &self.keys
-    }
-
-    /// Names the configuration in force: the start of the SHA-256 of its text.
-    #[must_use]
-    pub fn hash(&self) -> String {
-        let digest = Sha256::digest(&self.config_text);
-        digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
-    }
-}
 
 /// Keeps the snapshot in force up to the files.
 #[derive(Debug)]
@@ -92,41 +41,6 @@ pub struct Reloader {
     watched: BTreeSet<PathBuf>,
     changes: mpsc::Receiver<()>,
     hash: String,
-    config_stamp: Stamp,
-    keys_stamp: Stamp,
-}
-
-/// What the system says of a file that was read. Something else in its folder may change all the time: a log, say.
-#[derive(Debug, Default)]
-struct Stamp(Option<Facts>);
-
-#[derive(Debug, PartialEq, Eq)]
-struct Facts {
-    file: (u64, u64),
-    length: u64,
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    /// Whether the file needs no second look; from now on it is this one.
-    fn is_still(&mut self, path: &Path) -> bool {
-        let facts = std::fs::metadata(path).map(|facts| Facts {
-            file: (facts.dev(), facts.ino()),
-            length: facts.len(),
-            changed: (facts.ctime(), facts.ctime_nsec()),
-        });
-        // Another change in the same tick of the file system's clock could not be told from this one.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let old = |facts: &Facts| u64::try_from(facts.changed.0).is_ok_and(|at| at + TICK < now.as_secs());
-        let facts = facts.ok().filter(old);
-        let still = facts.is_some() && facts == self.0;
-        self.0 = facts;
-        still
-    }
-
-    fn forget(&mut self) {
-        self.0 = None;
-    }
 }
 
 impl Reloader {
@@ -142,18 +56,8 @@ impl Reloader {
         });
         let watcher = watcher.inspect_err(unwatched).ok();
         let hash = files.hash();
-        let mut this = Self {
-            files,
-            current,
-            metrics,
-            told,
-            watcher,
-            watched: BTreeSet::new(),
-            changes,
-            hash,
-            config_stamp: Stamp::default(),
-            keys_stamp: Stamp::default(),
-        };
+        let mut this =
+            Self { files, current, metrics, told, watcher, watched: BTreeSet::new(), changes, hash };
         this.in_force();
         this.watch();
         this
@@ -168,8 +72,7 @@ impl Reloader {
                 changed = self.changes.recv() => if changed.is_none() { std::future::pending::<()>().await },
                 () = signal() => {
                     tracing::info!("told to reload");
-                    self.config_stamp.forget();
-                    self.keys_stamp.forget();
+                    self.files.forget_stamps();
                 }
             }
             let began = Instant::now();
@@ -204,8 +107,8 @@ impl Reloader {
 
     fn build(&self) -> Snapshot {
         let previous = self.current.load();
-        let keys = Arc::clone(&self.files.keys);
-        Snapshot::build(self.files.config.clone(), keys, Some(&previous), &self.metrics)
+        let (config, tables) = (self.files.config.clone(), self.files.tables());
+        Snapshot::build(config, &tables, Some(&previous), &self.metrics, &self.told)
     }
 
     /// For the next request; what is under way on a key that has died ends. `began` is when that was heard.
@@ -217,12 +120,12 @@ impl Reloader {
 
     /// True where a new configuration is good.
     fn look_at_config(&mut self) -> bool {
-        if self.config_stamp.is_still(&self.files.path) {
+        if self.files.config_stamp.is_still(&self.files.path) {
             return false;
         }
         let read = file::read(&self.files.path);
         if read.is_err() {
-            self.config_stamp.forget();
+            self.files.config_stamp.forget();
         }
         if read.as_ref().is_ok_and(|text| *text == self.files.config_text) {
             return false;
@@ -236,21 +139,9 @@ impl Reloader {
                 report(&problems);
                 waiting_for_restart(&self.files.config, &value);
                 self.metrics.reloaded("config", Reload::Applied);
-                // The keys' warnings, and the file itself, may be others under another configuration.
-                if value.live.keys != self.files.config.live.keys
-                    || value.live.scopes != self.files.config.live.scopes
-                {
-                    self.files.keys_text = None;
-                    self.keys_stamp.forget();
-                }
-                if value.live.scopes != self.files.config.live.scopes {
-                    // For as long as the keys file cannot be read anew.
-                    let (old, new) = (&self.files.config.live.scopes, &value.live.scopes);
-                    self.files.keys = Arc::new(self.files.keys.under(old, new));
-                }
                 self.hash = self.files.hash();
                 // What is fixed stays as it runs.
-                self.files.config = Config { fixed: self.files.config.fixed.clone(), live: value.live };
+                self.files.take(Config { fixed: self.files.config.fixed.clone(), live: value.live });
                 true
             }
             Err(problems) => {
@@ -264,33 +155,37 @@ impl Reloader {
 
     /// True where new keys are good.
     async fn look_at_keys(&mut self) -> bool {
-        let path = keys_path(&self.files.config).to_owned();
-        if self.keys_stamp.is_still(&path) {
-            return false;
+        let scopes = &self.files.config.live.scopes;
+        let mut changed = false;
+        for file in &mut self.files.keys {
+            if file.stamp.is_still(&file.path) {
+                continue;
+            }
+            let read = keys::read_behind(&file.path, scopes, file.text).await;
+            let Some(Read { fingerprint, table, problems }) = read else { continue };
+            if fingerprint.is_none() {
+                // It could not be read, which may pass without a change.
+                file.stamp.forget();
+            }
+            file.text = fingerprint;
+            report(&problems);
+            if let Some(table) = table {
+                self.metrics.reloaded("keys", Reload::Applied);
+                file.table = Arc::new(table);
+                changed = true;
+            } else {
+                tracing::error!(file = %file.path.display(), "the keys file is refused; the last good keys stay in force");
+                self.metrics.reloaded("keys", Reload::Refused);
+            }
         }
-        let read = keys::read_behind(&path, &self.files.config.live.scopes, self.files.keys_text).await;
-        let Some(Read { fingerprint, table, problems }) = read else { return false };
-        if fingerprint.is_none() {
-            // It could not be read, which may pass without a change.
-            self.keys_stamp.forget();
-        }
-        self.files.keys_text = fingerprint;
-        report(&problems);
-        if let Some(table) = table {
-            self.metrics.reloaded("keys", Reload::Applied);
-            self.files.keys = Arc::new(table);
-            return true;
-        }
-        tracing::error!(file = %path.display(), "the keys file is refused; the last good keys stay in force");
-        self.metrics.reloaded("keys", Reload::Refused);
-        false
+        changed
     }
 
     fn in_force(&self) {
         let snapshot = self.current.load();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.metrics.configured(&self.hash, snapshot.generation, now);
-        let keys = self.files.keys.len();
+        let (keys, _) = snapshot.keys.count();
         tracing::info!(generation = snapshot.generation, hash = %self.hash, keys, "in force");
     }
 
@@ -303,7 +198,7 @@ impl Reloader {
             None => PathBuf::from("/"),
         };
         let mut wanted = BTreeSet::new();
-        for path in [self.files.path.as_path(), keys_path(&self.files.config)] {
+        for path in std::iter::once(self.files.path.as_path()).chain(keys_paths(&self.files.config)) {
             wanted.insert(folder(path));
             // Where it is a link into another folder, that one changes too.
             wanted.extend(path.canonicalize().ok().map(|real| folder(&real)));
@@ -318,11 +213,6 @@ impl Reloader {
         }
         self.watched = wanted;
     }
-}
-
-fn keys_path(config: &Config) -> &Path {
-    let KeysFrom::File(path) = &config.live.keys;
-    path
 }
 
 fn unwatched(error: &notify::Error) {

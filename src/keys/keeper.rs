@@ -1,0 +1,240 @@
+//! The one thread that talks to a server, asks each question once at a time, and hears what changes there.
+//!
+//! Answers and news meet here alone, so their order is known: an answer to a question that was asked before the news is
+//! not kept and not given, but asked for again.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::runtime::Builder;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{sleep, timeout};
+
+use super::cache::Cache;
+use super::change::{Change, Changes, Which};
+use super::news::News;
+use super::remote::Source;
+use super::row::Row;
+use super::{Entry, SourceError};
+use crate::config::sources;
+use crate::identity::key::Digest;
+use crate::identity::scope::Scopes;
+use crate::observe::metrics::Metrics;
+use crate::observe::source::SourceMeters;
+
+/// How often a question is asked again because the answer was overtaken by news.
+const OVERTAKEN: usize = 4;
+/// Between two attempts to reach a server, at first and at most; each waits for some part of it, so that replicas do not
+/// come all at once.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A worker's question.
+#[derive(Debug)]
+pub(super) struct Ask {
+    /// About this key.
+    pub(super) digest: Digest,
+    /// Nobody has known it before: these are limited, since anybody can make them up.
+    pub(super) stranger: bool,
+    /// Where the answer goes.
+    pub(super) answer: oneshot::Sender<Result<Option<Entry>, SourceError>>,
+}
+
+/// What the thread needs.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    pub(super) name: &'static str,
+    pub(super) bounds: sources::Cache,
+    pub(super) cache: Arc<Cache>,
+    pub(super) platform: Scopes,
+    pub(super) changes: Changes,
+    pub(super) ready: Arc<AtomicBool>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) meters: SourceMeters,
+}
+
+/// A question that is under way, and who waits for its answer.
+#[derive(Debug, Default)]
+struct Flight {
+    waiting: Vec<oneshot::Sender<Result<Option<Entry>, SourceError>>>,
+    /// News of this key, or of any.
+    overtaken: bool,
+    /// News of these teams: whose the key is will be known with the answer.
+    teams: Vec<Box<str>>,
+}
+
+/// The thread's own.
+struct Desk<S> {
+    keeper: Keeper,
+    source: S,
+    flights: RefCell<HashMap<Digest, Flight>>,
+    turns: Semaphore,
+    strangers: DefaultDirectRateLimiter,
+}
+
+impl Keeper {
+    /// Starts the thread; it ends when nobody can ask any more.
+    pub(super) fn start<S: Source + Send>(self, source: S, asked: mpsc::Receiver<Ask>) {
+        let name = format!("keys-{}", self.name);
+        let spawned = thread::Builder::new().name(name).spawn(move || {
+            let runtime =
+                Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
+            let turns = Semaphore::new(self.bounds.at_once);
+            let rate = NonZeroU32::new(self.bounds.rate).unwrap_or(NonZeroU32::MIN);
+            let strangers = RateLimiter::direct(Quota::per_second(rate));
+            let desk = Rc::new(Desk { keeper: self, source, flights: RefCell::default(), turns, strangers });
+            LocalSet::new().block_on(&runtime, desk.run(asked));
+        });
+        if let Err(error) = spawned {
+            // Every question will be answered with 503, since nobody takes it.
+            tracing::error!(%error, "no thread could be started for the keys");
+        }
+    }
+}
+
+impl<S: Source> Desk<S> {
+    async fn run(self: Rc<Self>, mut asked: mpsc::Receiver<Ask>) {
+        let listening = spawn_local(Rc::clone(&self).listen());
+        while let Some(ask) = asked.recv().await {
+            self.take(ask);
+        }
+        listening.abort();
+    }
+
+    fn take(self: &Rc<Self>, Ask { digest, stranger, answer }: Ask) {
+        let mut flights = self.flights.borrow_mut();
+        if let Some(flight) = flights.get_mut(&digest) {
+            flight.waiting.push(answer);
+        } else if stranger && self.strangers.check().is_err() {
+            self.keeper.meters.lookup("refused", None);
+            let _ = answer.send(Err(SourceError::Busy { name: self.keeper.name }));
+        } else {
+            flights.insert(digest, Flight { waiting: vec![answer], ..Flight::default() });
+            spawn_local(Rc::clone(self).answer(digest));
+        }
+    }
+
+    /// Asks one question, and answers everybody who waits for it.
+    async fn answer(self: Rc<Self>, digest: Digest) {
+        let _turn = self.turns.acquire().await;
+        let fetched = self.fetch(&digest).await;
+        // Without a wait from here on: what was fetched is of after all news that have been heard.
+        let flight = self.flights.borrow_mut().remove(&digest).unwrap_or_default();
+        let answer = match fetched {
+            Ok((row, at)) => Ok(self.keeper.cache.keep(digest, row.as_ref(), &self.keeper.platform, at)),
+            Err(error) => {
+                if let Some(known) = self.keeper.cache.known(&digest) {
+                    known.ends_refresh();
+                }
+                Err(error)
+            }
+        };
+        for waiting in flight.waiting {
+            // Who has left is not told.
+            let _ = waiting.send(answer.clone());
+        }
+    }
+
+    /// An answer that no news has overtaken, and when it was asked for.
+    async fn fetch(&self, digest: &Digest) -> Result<(Option<Row>, Instant), SourceError> {
+        let (name, most) = (self.keeper.name, self.keeper.bounds.timeout);
+        for _ in 0..OVERTAKEN {
+            if let Some(flight) = self.flights.borrow_mut().get_mut(digest) {
+                flight.overtaken = false;
+                flight.teams.clear();
+            }
+            let at = Instant::now();
+            let fetched = timeout(most, self.source.fetch(digest)).await;
+            let row = fetched.unwrap_or(Err(SourceError::Late { name }));
+            self.keeper.meters.lookup(
+                match &row {
+                    Ok(Some(_)) => "known",
+                    Ok(None) => "unknown",
+                    Err(_) => "failed",
+                },
+                Some(at.elapsed()),
+            );
+            let row = row?;
+            if !self.is_overtaken(digest, row.as_ref()) {
+                return Ok((row, at));
+            }
+        }
+        Err(SourceError::Unsettled { name })
+    }
+
+    fn is_overtaken(&self, digest: &Digest, row: Option<&Row>) -> bool {
+        let flights = self.flights.borrow();
+        flights
+            .get(digest)
+            .is_some_and(|flight| flight.overtaken || row.is_some_and(|row| flight.teams.contains(&row.team)))
+    }
+
+    /// Hears of changes for as long as the process lives, over one connection after the other.
+    async fn listen(self: Rc<Self>) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let began = Instant::now();
+            let error = self.source.listen(&|news| self.hear(&news)).await;
+            self.keeper.meters.up.set(0);
+            if began.elapsed() > LONGEST_PAUSE {
+                pause = FIRST_PAUSE;
+            }
+            tracing::warn!(source = self.keeper.name, %error, "the source of keys is not heard; trying again");
+            sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// What is kept is forgotten first, then who is asking is told to ask again, then the workers look at who is inside.
+    fn hear(&self, news: &News) {
+        let Keeper { cache, meters, metrics, changes, .. } = &self.keeper;
+        meters.news(news.kind());
+        let mut flights = self.flights.borrow_mut();
+        let which = match news {
+            News::Listening => {
+                cache.doubt_all();
+                flights.values_mut().for_each(|flight| flight.overtaken = true);
+                self.listening();
+                Which::Any
+            }
+            News::Key(digest) => {
+                cache.forget(digest);
+                if let Some(flight) = flights.get_mut(digest) {
+                    flight.overtaken = true;
+                }
+                Which::One(*digest)
+            }
+            News::Team(team) => {
+                cache.forget_team(team);
+                flights.values_mut().for_each(|flight| flight.teams.push(team.clone()));
+                Which::Any
+            }
+            News::All | News::Garbage => {
+                cache.forget_all();
+                flights.values_mut().for_each(|flight| flight.overtaken = true);
+                Which::Any
+            }
+        };
+        if *news == News::Garbage {
+            tracing::warn!(
+                source = self.keeper.name,
+                "news that cannot be read: all keys are looked up again"
+            );
+        }
+        changes.tell(Change { which, ending: metrics.ending() });
+    }
+
+    fn listening(&self) {
+        self.keeper.meters.up.set(1);
+        let first = !self.keeper.ready.swap(true, Ordering::Relaxed);
+        tracing::info!(source = self.keeper.name, first, "the source of keys is heard");
+    }
+}

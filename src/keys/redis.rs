@@ -1,0 +1,204 @@
+//! Keys in Redis: a hash a key, a hash a team, and changes as messages.
+//!
+//! | what | holds |
+//! | --- | --- |
+//! | hash `PREFIXkey:HEX` | `id`, `team`, `scopes` (words), and where they apply `disabled`, `expires` |
+//! | hash `PREFIXteam:NAME` | `scopes` (words), and where they apply `enabled`, `deleted` |
+//! | channel `CHANNEL` | `key HEX`, `team NAME` or `all`, after a change |
+//!
+//! Where the server tells of its own changes (`notify-keyspace-events`), those are heard too.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use futures_util::StreamExt as _;
+use redis::aio::{MultiplexedConnection, PubSub};
+use redis::{AsyncCommands as _, Client, IntoConnectionInfo as _, RedisError};
+use tokio::time::timeout;
+
+use super::SourceError;
+use super::news::News;
+use super::remote::Source;
+use super::row::Row;
+use crate::config::sources;
+use crate::identity::key::Digest;
+
+const NAME: &str = "redis";
+/// A connection on which nothing is heard is tried with a ping this often: a server that is gone without a word would
+/// else be believed for ever.
+const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// A Redis server.
+#[derive(Debug)]
+pub(super) struct Redis {
+    config: sources::Redis,
+    timeout: Duration,
+    connection: RefCell<Option<MultiplexedConnection>>,
+}
+
+impl Redis {
+    pub(super) fn new(config: sources::Redis, timeout: Duration) -> Self {
+        Self { config, timeout, connection: RefCell::default() }
+    }
+
+    /// The password may have been rotated since.
+    fn client(&self) -> Result<Client, SourceError> {
+        let mut info = (*self.config.url).into_connection_info().map_err(down)?;
+        if let Some(file) = &self.config.password_file {
+            let password = std::fs::read_to_string(file).map_err(|error| SourceError::Down {
+                name: NAME,
+                cause: format!("{}: {error}", file.display()),
+            })?;
+            let settings = info.redis_settings().clone().set_password(password.trim());
+            info = info.set_redis_settings(settings);
+        }
+        Client::open(info).map_err(down)
+    }
+
+    async fn connection(&self) -> Result<MultiplexedConnection, SourceError> {
+        if let Some(connection) = &*self.connection.borrow() {
+            return Ok(connection.clone());
+        }
+        let connection = self.client()?.get_multiplexed_async_connection().await.map_err(down)?;
+        self.connection.replace(Some(connection.clone()));
+        Ok(connection)
+    }
+
+    async fn hash(&self, name: &str) -> Result<HashMap<String, String>, SourceError> {
+        let mut connection = self.connection().await?;
+        match connection.hgetall(name).await {
+            Ok(fields) => Ok(fields),
+            Err(error) => {
+                if error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error() {
+                    self.connection.replace(None);
+                }
+                Err(down(error))
+            }
+        }
+    }
+
+    /// Once more where a connection had died unseen.
+    async fn hash_again(&self, name: &str) -> Result<HashMap<String, String>, SourceError> {
+        let had = self.connection.borrow().is_some();
+        match self.hash(name).await {
+            Err(_) if had && self.connection.borrow().is_none() => self.hash(name).await,
+            answer => answer,
+        }
+    }
+}
+
+impl Source for Redis {
+    async fn fetch(&self, digest: &Digest) -> Result<Option<Row>, SourceError> {
+        let prefix = &self.config.prefix;
+        let key = self.hash_again(&format!("{prefix}key:{}", digest.hex())).await?;
+        if key.is_empty() {
+            return Ok(None);
+        }
+        let text = |name: &str| key.get(name).map(String::as_str).unwrap_or_default();
+        let (id, team) = (text("id"), text("team"));
+        if id.is_empty() || team.is_empty() {
+            return Err(invalid("a key's hash has no `id` or no `team`"));
+        }
+        let ceiling = self.hash(&format!("{prefix}team:{team}")).await?;
+        let of_team = |name: &str| ceiling.get(name).map(String::as_str);
+        let enabled = truth(of_team("enabled").unwrap_or("true"))?;
+        let deleted = truth(of_team("deleted").unwrap_or("false"))?;
+        Ok(Some(Row {
+            id: id.into(),
+            team: team.into(),
+            scopes: words(text("scopes")),
+            team_scopes: words(of_team("scopes").unwrap_or_default()),
+            disabled: truth(key.get("disabled").map_or("false", String::as_str))?,
+            // A team that is not there is one that was deleted.
+            team_disabled: ceiling.is_empty() || !enabled || deleted,
+            expires: key.get("expires").map(|text| time(text)).transpose()?,
+        }))
+    }
+
+    async fn listen(&self, hear: &dyn Fn(News)) -> SourceError {
+        match timeout(self.timeout, self.subscribe()).await {
+            Ok(Ok(subscribed)) => {
+                hear(News::Listening);
+                self.follow(subscribed, hear).await
+            }
+            Ok(Err(error)) => error,
+            Err(_) => SourceError::Late { name: NAME },
+        }
+    }
+}
+
+impl Redis {
+    async fn subscribe(&self) -> Result<PubSub, SourceError> {
+        let client = self.client()?;
+        let database = client.get_connection_info().redis_settings().db();
+        let mut listening = client.get_async_pubsub().await.map_err(down)?;
+        listening.subscribe(&*self.config.channel).await.map_err(down)?;
+        let of_its_own = format!("__keyspace@{database}__:{}*", self.config.prefix);
+        listening.psubscribe(of_its_own).await.map_err(down)?;
+        Ok(listening)
+    }
+
+    /// Passes news on until the connection breaks.
+    async fn follow(&self, listening: PubSub, hear: &dyn Fn(News)) -> SourceError {
+        let (mut asking, mut messages) = listening.split();
+        loop {
+            match timeout(PING_EVERY, messages.next()).await {
+                Ok(Some(message)) => {
+                    let own = message.get_channel_name().strip_prefix("__keyspace@");
+                    match own.and_then(|own| own.split_once("__:")) {
+                        Some((_, name)) => hear(self.named(name)),
+                        None => hear(
+                            message.get_payload::<String>().map_or(News::Garbage, |text| News::read(&text)),
+                        ),
+                    }
+                }
+                Ok(None) => {
+                    return SourceError::Down { name: NAME, cause: "the connection has ended".to_owned() };
+                }
+                Err(_) => match timeout(self.timeout, asking.ping::<redis::Value>()).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => return down(error),
+                    Err(_) => return SourceError::Late { name: NAME },
+                },
+            }
+        }
+    }
+
+    /// What it means that something happened to the hash of this name.
+    fn named(&self, name: &str) -> News {
+        let rest = name.strip_prefix(&*self.config.prefix).unwrap_or_default();
+        match rest.split_once(':') {
+            Some(("key", hex)) => Digest::from_hex(hex).map_or(News::Garbage, News::Key),
+            Some(("team", name)) => News::Team(name.into()),
+            Some(_) | None => News::Garbage,
+        }
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it stands behind map_err")]
+fn down(error: RedisError) -> SourceError {
+    SourceError::Down { name: NAME, cause: error.to_string() }
+}
+
+fn invalid(cause: impl Into<String>) -> SourceError {
+    SourceError::Invalid { name: NAME, cause: cause.into() }
+}
+
+fn words(text: &str) -> Vec<Box<str>> {
+    text.split([' ', ',']).filter(|word| !word.is_empty()).map(Box::from).collect()
+}
+
+fn truth(text: &str) -> Result<bool, SourceError> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" | "" => Ok(false),
+        _ => Err(invalid("a hash has something else than true or false where one of them belongs")),
+    }
+}
+
+fn time(text: &str) -> Result<SystemTime, SourceError> {
+    humantime::parse_rfc3339(text)
+        .or_else(|_| humantime::parse_rfc3339(&format!("{text}T00:00:00Z")))
+        .map_err(|_| invalid("`expires` is not a time like 2027-01-31T12:00:00Z"))
+}

@@ -1,0 +1,57 @@
+//! What a server says of a key, before it is an entry.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{Entry, State};
+use crate::identity::caller::Caller;
+use crate::identity::scope::Scopes;
+
+/// What a server says of a key and its team.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// What logs name the key by.
+    pub id: Box<str>,
+    /// Whose it is.
+    pub team: Box<str>,
+    /// Selected for the key; names that the platform does not define open nothing.
+    pub scopes: Vec<Box<str>>,
+    /// Allowed to the team.
+    pub team_scopes: Vec<Box<str>>,
+    /// The key is turned off.
+    pub disabled: bool,
+    /// The team is turned off, or deleted.
+    pub team_disabled: bool,
+    /// When the key ends by itself.
+    pub expires: Option<SystemTime>,
+}
+
+impl Row {
+    /// The same under this platform.
+    #[must_use]
+    pub fn entry(&self, platform: &Scopes) -> Entry {
+        let set = |names: &[Box<str>]| platform.set(names.iter().map(|name| &**name));
+        let caller = Caller {
+            key_id: self.id.clone(),
+            team: Arc::from(&*self.team),
+            key_scopes: set(&self.scopes),
+            team_scopes: set(&self.team_scopes),
+        };
+        let state = match self {
+            Self { team_disabled: true, .. } => State::TeamDisabled,
+            Self { disabled: true, .. } => State::Disabled,
+            Self { expires, .. } => State::Active { until: *expires },
+        };
+        Entry { caller: Arc::new(caller), state }
+    }
+
+    /// About how many bytes of memory its entry takes.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        let text = self.id.len() + self.team.len();
+        u32::try_from(text + ENTRY).unwrap_or(u32::MAX)
+    }
+}
+
+/// An entry and its place in a cache, without its names.
+const ENTRY: usize = 320;
