@@ -6,6 +6,7 @@
 //! | `/readyz` | 200 once everything is there that a request needs, 503 before that and while draining |
 //! | `/metrics` | Prometheus' text format |
 //! | `/config` | the configuration in force, as JSON, to peers on this machine |
+//! | `POST /keys` | from peers on this machine: `key HEX`, `team NAME` or `all` has changed where keys live |
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -30,8 +31,11 @@ use crate::config::surface::{ChannelRefusal, OnFlagOff, Surface};
 use crate::config::upstream::Address;
 use crate::config::values::size;
 use crate::config::{Config, Credential, Live};
+use crate::keys::news::News;
 use crate::snapshot::Shared;
 
+/// Bytes of news: more than a digest, and the name of any team.
+const NEWS_MOST: usize = 1024;
 /// After the system refused a connection, it gets this long to recover.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
@@ -45,8 +49,8 @@ pub async fn run(listener: TcpListener, shared: Shared) {
         let shared = shared.clone();
         tokio::task::spawn_local(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let answer = answer(&shared, peer, &request);
-                async move { Ok::<_, Infallible>(answer) }
+                let shared = shared.clone();
+                async move { Ok::<_, Infallible>(answer(&shared, peer, request).await) }
             });
             // How a connection of an operator ends is no news.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -54,7 +58,11 @@ pub async fn run(listener: TcpListener, shared: Shared) {
     }
 }
 
-fn answer(shared: &Shared, peer: SocketAddr, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(shared: &Shared, peer: SocketAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let is_near = peer.ip().to_canonical().is_loopback();
+    if request.uri().path() == "/keys" && *request.method() == Method::POST {
+        return if is_near { changed(shared, request.into_body()).await } else { too_far() };
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -73,17 +81,33 @@ fn answer(shared: &Shared, peer: SocketAddr, request: &Request<Incoming>) -> Res
         "/metrics" => {
             typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shared.metrics.text())
         }
-        "/config" if peer.ip().to_canonical().is_loopback() => {
+        "/config" if is_near => {
             let snapshot = shared.current.load();
             let config = json!({ "generation": snapshot.generation, "config": shown(&snapshot.config) });
             typed(StatusCode::OK, "application/json", format!("{config:#}\n").into())
         }
-        "/config" => text(
-            StatusCode::FORBIDDEN,
-            "only from this machine: ask inside the pod, or through a port-forward",
-        ),
-        _ => text(StatusCode::NOT_FOUND, "/livez /readyz /metrics /config"),
+        "/config" => too_far(),
+        _ => text(StatusCode::NOT_FOUND, "/livez /readyz /metrics /config, and POST /keys"),
     }
+}
+
+fn too_far() -> Response<Full<Bytes>> {
+    text(StatusCode::FORBIDDEN, "only from this machine: ask inside the pod, or through a port-forward")
+}
+
+/// Somebody knows of a change of keys: what is kept of it is forgotten, and what lives on it is looked at.
+async fn changed(shared: &Shared, body: Incoming) -> Response<Full<Bytes>> {
+    let read = Limited::new(body, NEWS_MOST).collect().await;
+    let news = read.map_or(News::Garbage, |body| News::read(&String::from_utf8_lossy(&body.to_bytes())));
+    if news == News::Garbage {
+        return text(StatusCode::BAD_REQUEST, "write `key HEX`, `team NAME` or `all`");
+    }
+    let snapshot = shared.current.load();
+    for remote in snapshot.keys.remotes() {
+        remote.tell(news.clone()).await;
+    }
+    tracing::info!(kind = news.kind(), "told of a change of keys");
+    text(StatusCode::OK, "told")
 }
 
 fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {

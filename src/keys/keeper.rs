@@ -5,14 +5,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
@@ -23,6 +21,7 @@ use super::change::{Change, Changes, Which};
 use super::news::News;
 use super::remote::Source;
 use super::row::Row;
+use super::strangers::Strangers;
 use super::{Entry, SourceError};
 use crate::config::sources;
 use crate::identity::key::Digest;
@@ -37,12 +36,21 @@ const OVERTAKEN: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// What the thread is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// A worker asks.
+    Ask(Ask),
+    /// Somebody else than the server knows of a change.
+    News(News),
+}
+
 /// A worker's question.
 #[derive(Debug)]
 pub(super) struct Ask {
     /// About this key.
     pub(super) digest: Digest,
-    /// Nobody has known it before: these are limited, since anybody can make them up.
+    /// It is not kept: those that turn out to be unknown are limited, since anybody can make them up.
     pub(super) stranger: bool,
     /// Where the answer goes.
     pub(super) answer: oneshot::Sender<Result<Option<Entry>, SourceError>>,
@@ -65,6 +73,7 @@ pub(super) struct Keeper {
 #[derive(Debug, Default)]
 struct Flight {
     waiting: Vec<oneshot::Sender<Result<Option<Entry>, SourceError>>>,
+    stranger: bool,
     /// News of this key, or of any.
     overtaken: bool,
     /// News of these teams: whose the key is will be known with the answer.
@@ -77,21 +86,20 @@ struct Desk<S> {
     source: S,
     flights: RefCell<HashMap<Digest, Flight>>,
     turns: Semaphore,
-    strangers: DefaultDirectRateLimiter,
+    strangers: Strangers,
 }
 
 impl Keeper {
     /// Starts the thread; it ends when nobody can ask any more.
-    pub(super) fn start<S: Source + Send>(self, source: S, asked: mpsc::Receiver<Ask>) {
+    pub(super) fn start<S: Source + Send>(self, source: S, told: mpsc::Receiver<Message>) {
         let name = format!("keys-{}", self.name);
         let spawned = thread::Builder::new().name(name).spawn(move || {
             let runtime =
                 Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
             let turns = Semaphore::new(self.bounds.at_once);
-            let rate = NonZeroU32::new(self.bounds.rate).unwrap_or(NonZeroU32::MIN);
-            let strangers = RateLimiter::direct(Quota::per_second(rate));
+            let strangers = Strangers::new(self.bounds.rate, Instant::now());
             let desk = Rc::new(Desk { keeper: self, source, flights: RefCell::default(), turns, strangers });
-            LocalSet::new().block_on(&runtime, desk.run(asked));
+            LocalSet::new().block_on(&runtime, desk.run(told));
         });
         if let Err(error) = spawned {
             // Every question will be answered with 503, since nobody takes it.
@@ -101,10 +109,13 @@ impl Keeper {
 }
 
 impl<S: Source> Desk<S> {
-    async fn run(self: Rc<Self>, mut asked: mpsc::Receiver<Ask>) {
+    async fn run(self: Rc<Self>, mut told: mpsc::Receiver<Message>) {
         let listening = spawn_local(Rc::clone(&self).listen());
-        while let Some(ask) = asked.recv().await {
-            self.take(ask);
+        while let Some(message) = told.recv().await {
+            match message {
+                Message::Ask(ask) => self.take(ask),
+                Message::News(news) => self.hear(&news),
+            }
         }
         listening.abort();
     }
@@ -113,21 +124,27 @@ impl<S: Source> Desk<S> {
         let mut flights = self.flights.borrow_mut();
         if let Some(flight) = flights.get_mut(&digest) {
             flight.waiting.push(answer);
-        } else if stranger && self.strangers.check().is_err() {
-            self.keeper.meters.lookup("refused", None);
-            let _ = answer.send(Err(SourceError::Busy { name: self.keeper.name }));
         } else {
-            flights.insert(digest, Flight { waiting: vec![answer], ..Flight::default() });
+            flights.insert(digest, Flight { waiting: vec![answer], stranger, ..Flight::default() });
             spawn_local(Rc::clone(self).answer(digest));
         }
     }
 
     /// Asks one question, and answers everybody who waits for it.
     async fn answer(self: Rc<Self>, digest: Digest) {
-        let _turn = self.turns.acquire().await;
-        let fetched = self.fetch(&digest).await;
+        let stranger = self.flights.borrow().get(&digest).is_some_and(|flight| flight.stranger);
+        let fetched = if !stranger || self.strangers.enter(self.keeper.bounds.timeout).await {
+            let _turn = self.turns.acquire().await;
+            self.fetch(&digest).await
+        } else {
+            self.keeper.meters.lookup("refused", None);
+            Err(SourceError::Busy { name: self.keeper.name })
+        };
         // Without a wait from here on: what was fetched is of after all news that have been heard.
         let flight = self.flights.borrow_mut().remove(&digest).unwrap_or_default();
+        if flight.stranger && matches!(fetched, Ok((Some(_), _))) {
+            self.strangers.was_known();
+        }
         let answer = match fetched {
             Ok((row, at)) => Ok(self.keeper.cache.keep(digest, row.as_ref(), &self.keeper.platform, at)),
             Err(error) => {

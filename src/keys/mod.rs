@@ -12,6 +12,7 @@ pub mod news;
 mod redis;
 pub mod remote;
 pub mod row;
+mod strangers;
 
 use std::sync::Arc;
 use std::time::SystemTime;

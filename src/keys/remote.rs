@@ -8,8 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::cache::{Age, Cache};
 use super::change::Changes;
-use super::keeper::{Ask, Keeper};
+use super::keeper::{Ask, Keeper, Message};
+use super::news::News;
 use super::redis::Redis;
+use super::row::Row;
 use super::{Entry, KeySource, SourceError};
 use crate::config::sources::{self, Server};
 use crate::identity::key::Digest;
@@ -30,7 +32,7 @@ pub struct Remote {
     platform: Scopes,
     name: &'static str,
     cache: Arc<Cache>,
-    asks: mpsc::Sender<Ask>,
+    desk: mpsc::Sender<Message>,
     ready: Arc<AtomicBool>,
     meters: SourceMeters,
     began: Instant,
@@ -41,10 +43,10 @@ pub struct Remote {
 /// What a server must be able to do.
 pub(super) trait Source: 'static {
     /// What it knows of a key.
-    async fn fetch(&self, digest: &Digest) -> Result<Option<super::row::Row>, SourceError>;
+    async fn fetch(&self, digest: &Digest) -> Result<Option<Row>, SourceError>;
 
-    /// Hears of changes for as long as the connection holds; says [`super::news::News::Listening`] once it does.
-    async fn listen(&self, hear: &dyn Fn(super::news::News)) -> SourceError;
+    /// Hears of changes for as long as the connection holds; says [`News::Listening`] once it does.
+    async fn listen(&self, hear: &dyn Fn(News)) -> SourceError;
 }
 
 impl Remote {
@@ -60,7 +62,7 @@ impl Remote {
             Server::Redis(_) => "redis",
         };
         let cache = Arc::new(Cache::new(config.cache));
-        let (asks, asked) = mpsc::channel(WAITING);
+        let (desk, told) = mpsc::channel(WAITING);
         let ready = Arc::<AtomicBool>::default();
         let meters = metrics.source(name);
         let keeper = Keeper {
@@ -74,11 +76,11 @@ impl Remote {
             meters: meters.clone(),
         };
         match &config.server {
-            Server::Redis(redis) => keeper.start(Redis::new(redis.clone(), config.cache.timeout), asked),
+            Server::Redis(redis) => keeper.start(Redis::new(redis.clone(), config.cache.timeout), told),
         }
         let (config, platform) = (config.clone(), platform.clone());
         let (began, quiet_until) = (Instant::now(), AtomicU64::new(0));
-        Arc::new(Self { config, platform, name, cache, asks, ready, meters, began, quiet_until })
+        Arc::new(Self { config, platform, name, cache, desk, ready, meters, began, quiet_until })
     }
 
     /// Whether this is what another configuration asks for.
@@ -117,10 +119,16 @@ impl Remote {
         }
     }
 
+    /// Says what has changed on the server, which may not say so itself.
+    pub async fn tell(&self, news: News) {
+        // Where the thread has ended nothing is kept, either.
+        let _ = self.desk.send(Message::News(news)).await;
+    }
+
     async fn ask(&self, digest: &Digest, stranger: bool) -> Result<Option<Entry>, SourceError> {
         let (answer, answered) = oneshot::channel();
         let busy = || SourceError::Busy { name: self.name };
-        self.asks.try_send(Ask { digest: *digest, stranger, answer }).map_err(|_| busy())?;
+        self.desk.try_send(Message::Ask(Ask { digest: *digest, stranger, answer })).map_err(|_| busy())?;
         let gone = || SourceError::Down { name: self.name, cause: "its thread has ended".to_owned() };
         answered.await.unwrap_or_else(|_| Err(gone()))
     }
@@ -148,7 +156,8 @@ impl Remote {
                 if known.begins_refresh() {
                     // Nobody waits for it; where there is no room now, the next request tries.
                     let (answer, _) = oneshot::channel();
-                    let _ = self.asks.try_send(Ask { digest: *digest, stranger: false, answer });
+                    let ask = Ask { digest: *digest, stranger: false, answer };
+                    let _ = self.desk.try_send(Message::Ask(ask));
                 }
             }
             Age::Old => return None,
