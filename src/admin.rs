@@ -27,7 +27,7 @@ use crate::config::cors::Origins;
 use crate::config::listen::Events;
 use crate::config::route::{Access, ErrorForm, Requirement, Route};
 use crate::config::sources::{Cache, Fail, Redis, Server, Source};
-use crate::config::surface::{ChannelRefusal, OnFlagOff, Surface};
+use crate::config::surface::{ChannelRefusal, OnFlagOff, OnRevoke, Surface};
 use crate::config::upstream::Address;
 use crate::config::values::size;
 use crate::config::{Config, Credential, Live};
@@ -224,6 +224,8 @@ fn surface(live: &Live, surface: &Surface) -> Value {
                 ChannelRefusal::Http => json!({ "as": "http" }),
             },
             "revoke_code": channel.revoke_code,
+            "session": channel.session,
+            "on_revoke": match channel.on_revoke { OnRevoke::Keep => "keep", OnRevoke::Close => "close" },
             "on_flag_off": match channel.on_flag_off { OnFlagOff::Close => "close", OnFlagOff::Keep => "keep" },
         })),
         "routes": surface.routes.iter().map(|each| route(live, each)).collect::<Value>(),
@@ -236,6 +238,7 @@ fn route(live: &Live, route: &Route) -> Value {
         "method": route.method,
         "path": route.pattern.template,
         "query": route.query,
+        "mints": route.mints,
         "errors": match route.errors { ErrorForm::Object => "object", ErrorForm::Text => "text" },
         "requires": match route.requirement {
             Requirement::Nothing => json!("nothing"),

@@ -82,7 +82,7 @@ impl App {
         let (leave, drain) = Leave::new();
         let reloader = Reloader::new(files, Arc::clone(&current), Arc::clone(&metrics), changes.clone());
         let crowd = Crowd::new(metrics.connections.clone(), metrics.connections_refused.clone());
-        let shared = Shared { current, metrics, crowd, changes, drain };
+        let shared = Shared { current, metrics, crowd, changes, sessions: Arc::default(), drain };
         Ok(Self { shared, leave, reloader, admin, listeners, bound })
     }
 

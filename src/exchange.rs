@@ -22,6 +22,7 @@ use crate::forward::body::Body;
 use crate::forward::fault::Fault;
 use crate::forward::upload::Progress;
 use crate::keys::guests::Guest;
+use crate::keys::sessions::Minting;
 use crate::message::answer::Answer;
 use crate::message::field::Kind;
 use crate::message::head::Head;
@@ -60,6 +61,7 @@ pub struct Stay {
 #[derive(Debug)]
 pub struct Told {
     body: Body,
+    minting: Option<Box<Minting>>,
     exchange: Option<Box<Exchange>>,
 }
 
@@ -130,12 +132,16 @@ impl Exchange {
 
     /// The answer is on its way to the client.
     #[must_use]
-    pub fn answered(mut self: Box<Self>, answer: Answer<Body>) -> Answer<Told> {
+    pub fn answered(
+        mut self: Box<Self>,
+        answer: Answer<Body>,
+        minting: Option<Box<Minting>>,
+    ) -> Answer<Told> {
         self.record.status = answer.status.as_u16();
         if answer.body.is_end_stream() {
             self.record.ended();
         }
-        answer.map(|body| Told { body, exchange: Some(self) })
+        answer.map(|body| Told { body, minting, exchange: Some(self) })
     }
 
     /// The refusal is on its way to the client; that one may not wait for it changes nothing.
@@ -144,7 +150,7 @@ impl Exchange {
         // What is said to it is ours, and said to the end.
         self.guest = None;
         self.record.status = answer.status.as_u16();
-        answer.map(|body| Told { body, exchange: Some(self) })
+        answer.map(|body| Told { body, minting: None, exchange: Some(self) })
     }
 
     /// Its answer has been given, and a channel goes on.
@@ -158,6 +164,12 @@ impl Exchange {
     #[must_use]
     pub fn channel(&self) -> Option<&Channel> {
         self.surface().and_then(|surface| surface.channel.as_ref())
+    }
+
+    /// The member of an answer that names a session, where the route mints them.
+    #[must_use]
+    pub fn mints(&self) -> Option<&str> {
+        self.route().and_then(|route| route.mints.as_deref())
     }
 
     /// The form in which the route's clients expect an error.
@@ -220,14 +232,16 @@ impl Drop for Exchange {
 }
 
 impl Told {
+    /// Where it may have to leave before the end. An answer that is here as a whole is given as a whole.
     fn guest(&self) -> Option<&Guest<Stay>> {
-        self.exchange.as_ref().and_then(|exchange| exchange.guest.as_ref())
+        let exchange = self.exchange.as_ref().filter(|_| matches!(self.body, Body::Stream(_)));
+        exchange.and_then(|exchange| exchange.guest.as_ref())
     }
 
     /// A body whose exchange is told by somebody else.
     #[must_use]
     pub fn untold(body: Body) -> Self {
-        Self { body, exchange: None }
+        Self { body, minting: None, exchange: None }
     }
 }
 
@@ -271,6 +285,11 @@ impl http_body::Body for Told {
         if let (Some(exchange), Poll::Ready(frame)) = (&mut this.exchange, &polled) {
             match frame {
                 Some(Ok(frame)) => {
+                    if let (Some(minting), Some(piece)) = (&mut this.minting, frame.data_ref())
+                        && minting.read(piece)
+                    {
+                        this.minting = None;
+                    }
                     exchange.record.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
                     if this.body.is_end_stream() {
                         exchange.record.ended();

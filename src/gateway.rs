@@ -1,7 +1,7 @@
 //! One request, first byte to last: the function to read first is [`Gateway::serve`].
 
 use std::cell::RefCell;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use crate::accept::{Bounds, Door, Malformed, Reply, Switch, Worker};
 use crate::channel::{self, Handshake, Refused};
 use crate::config::Credential;
 use crate::config::route::Access;
-use crate::config::surface::ChannelRefusal;
+use crate::config::surface::{Channel, ChannelRefusal};
 use crate::decide::call::Call;
 use crate::decide::decide;
 use crate::decide::denial::Denial;
@@ -37,6 +37,7 @@ use crate::observe::lines::Lines;
 use crate::observe::reason::Reason;
 use crate::refuse::{self, Refusal};
 use crate::revoke;
+use crate::session;
 use crate::snapshot::{Held, Shared, Snapshot};
 
 /// The way in for clients; one a worker.
@@ -70,7 +71,10 @@ impl Door for Gateway {
         let (metrics, lines) = (&self.shared.metrics, &self.lines);
         let mut exchange = Exchange::open(metrics, lines, &snapshot, Some(&head), &peer, trusted);
         match self.answer(&snapshot, &from, &head, body, &mut exchange).await {
-            Ok(Forwarded { answer, switched: None }) => exchange.answered(answer).into(),
+            Ok(Forwarded { answer, switched: None }) => {
+                let minting = session::minting(answer.status, &exchange, &self.shared.sessions);
+                exchange.answered(answer, minting).into()
+            }
             Ok(Forwarded { answer, switched: Some(switched) }) => {
                 let (current, drain) = (Arc::clone(&self.shared.current), self.shared.drain.clone());
                 exchange.record.status = answer.status.as_u16();
@@ -130,14 +134,14 @@ impl Gateway {
     /// The inner function: `decide` gives a permit, `forward` takes it.
     async fn answer(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &Rc<Held>,
         from: &Origin<'_>,
         head: &Head,
         body: Incoming,
         exchange: &mut Exchange,
     ) -> Result<Forwarded, Refusal> {
-        let call = Call::read(head, exchange.record.at)?;
         let (route, decision, guest) = {
+            let call = Call::read(head, exchange.record.at)?;
             let reception = Reception::new(&snapshot.keys, &self.guests);
             let (route, decision) = decide(&snapshot.policy, &reception, &call).await;
             (route, decision, reception.into_guest())
@@ -162,12 +166,21 @@ impl Gateway {
             strip_credential: live.credential == Credential::Strip,
             identity: live.identity_headers.then(|| snapshot.policy.scopes()),
         };
-        let (target, progress) = (Target { upstream, timeouts: &live.timeouts }, &mut exchange.progress);
+        let (target, at) = (Target { upstream, timeouts: &live.timeouts }, exchange.record.at);
+        let (guest, progress) = (exchange.guest.as_ref(), &mut exchange.progress);
         // In a box of its own: what is refused needs no room for it.
-        let forwarding = forward(&self.client, target, &permit, head, body, &outbound, progress);
-        let answer = unless_revoked(exchange.guest.as_ref(), Box::pin(forwarding)).await;
+        let forwarding = Box::pin(async {
+            let owned = session::attribute(&permit, head, at, snapshot, &self.shared, &self.guests).await?;
+            let forwarding = pin!(forward(&self.client, target, &permit, head, body, &outbound, progress));
+            let forwarded = unless_revoked(guest.or(owned.guest.as_ref()), forwarding).await;
+            Ok::<_, Denial>((owned, forwarded))
+        });
+        let (owned, forwarded) = forwarding.await?;
+        if let Some(caller) = owned.caller {
+            (exchange.record.caller, exchange.guest) = (Some(caller), owned.guest);
+        }
         exchange.record.forwarded();
-        answer.map_err(|fault| {
+        forwarded.map_err(|fault| {
             upstream.meters.fault(fault.reason());
             Refusal::Failed(fault)
         })
@@ -182,10 +195,17 @@ impl Gateway {
         exchange: &mut Exchange,
     ) -> (Answer<Body>, Option<Switch>) {
         exchange.record.refused(refusal.reason(), refusal.detail());
+        if let Refusal::Denied(Denial::SessionEnded { caller, .. }) = refusal {
+            exchange.record.caller = Some(Arc::clone(caller));
+        }
         let cors = snapshot.live().cors.as_ref();
         let page = head.fields.first(Kind::Page);
-        let final_for_channels =
-            matches!(refusal, Refusal::Denied(Denial::FlagOff { .. } | Denial::QueryMissing { .. }));
+        let final_for_channels = matches!(
+            refusal,
+            Refusal::Denied(
+                Denial::FlagOff { .. } | Denial::QueryMissing { .. } | Denial::SessionEnded { .. }
+            )
+        );
         if let Refusal::Denied(Denial::FlagOff { .. }) = refusal
             && let (Some(page), Some(method)) = (page, head.fields.first(Kind::AskedMethod))
             && head.method == Method::OPTIONS
@@ -195,13 +215,18 @@ impl Gateway {
             return (refuse::preflight(cors, page, method, &exchange.record.id), None);
         }
         if final_for_channels
-            && let Some(ChannelRefusal::Close { code, message }) =
-                exchange.channel().map(|channel| &channel.refusal)
+            && let Some(Channel { refusal: ChannelRefusal::Close { code, message }, revoke_code, .. }) =
+                exchange.channel()
             && let Ok(call) = Call::read(head, exchange.record.at)
             && let Some(handshake) = Handshake::of(&call)
         {
-            let words = message.clone().map_or_else(|| refusal.message().into_owned(), String::from);
-            let stop = handshake.goodbye(refusal.reason(), *code, &words, &exchange.record.id);
+            let own = || refusal.message().into_owned();
+            let (code, words) = if let Refusal::Denied(Denial::SessionEnded { .. }) = refusal {
+                (*revoke_code, own())
+            } else {
+                (*code, message.clone().map_or_else(own, String::from))
+            };
+            let stop = handshake.goodbye(refusal.reason(), code, &words, &exchange.record.id);
             if let Some(room) = self.refused.enter() {
                 let (answer, heard) = handshake.refuse(stop, refusal.reason(), room, &exchange.record.id);
                 return (answer, Some(heard));
@@ -268,7 +293,7 @@ impl Gateway {
 /// What came of forwarding a request, unless its key dies before.
 async fn unless_revoked(
     guest: Option<&Guest<Stay>>,
-    forwarding: Pin<Box<impl Future<Output = Result<Forwarded, Fault>>>>,
+    forwarding: Pin<&mut impl Future<Output = Result<Forwarded, Fault>>>,
 ) -> Result<Forwarded, Fault> {
     match guest {
         Some(guest) => {

@@ -15,6 +15,7 @@ pub mod channel;
 pub mod exchange;
 pub mod refuse;
 pub mod revoke;
+pub mod session;
 
 pub mod config;
 pub mod flags;

@@ -181,7 +181,7 @@ fn denied(fields: &mut Fields, denial: &Denial) {
                 b"Bearer realm=\"scopegate\", error=\"invalid_request\"",
             );
         }
-        Denial::KeyUnknown | Denial::KeyRefused { .. } => {
+        Denial::KeyUnknown | Denial::KeyRefused { .. } | Denial::SessionEnded { .. } => {
             fields.push_as(Kind::Plain, b"www-authenticate", INVALID_TOKEN);
         }
         Denial::ScopeMissing { scopes, .. } => {

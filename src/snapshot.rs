@@ -18,6 +18,7 @@ use crate::forward::upstream::Upstream;
 use crate::keys::change::Changes;
 use crate::keys::file::Table;
 use crate::keys::remote::Remote;
+use crate::keys::sessions::Sessions;
 use crate::keys::{Keys, Source};
 use crate::observe::metrics::{Metrics, RouteMeters};
 
@@ -64,6 +65,8 @@ pub struct Shared {
     pub crowd: Arc<Crowd>,
     /// Where changes of keys are told.
     pub changes: Changes,
+    /// Whose sessions are.
+    pub sessions: Arc<Sessions>,
     /// Whether we are leaving.
     pub drain: Drain,
 }

@@ -52,7 +52,8 @@ impl Whole {
             let crowd = Crowd::new(metrics.connections.clone(), metrics.connections_refused.clone());
             let lines = Lines::new(None, metrics.lines_dropped.clone());
             let current = Current::new(snapshot);
-            let shared = Shared { current, metrics, crowd, changes, drain: drain.clone() };
+            let sessions = std::sync::Arc::default();
+            let shared = Shared { current, metrics, crowd, changes, sessions, drain: drain.clone() };
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let address = listener.local_addr().expect("an address");
             spawn_local(accept::run(listener, Rc::new(Gateway::new(shared, lines)), drain));

@@ -19,6 +19,8 @@ pub struct Route {
     pub requirement: Requirement,
     /// The form of refusals.
     pub errors: ErrorForm,
+    /// The member of its answers that names a session which was minted.
+    pub mints: Option<Box<str>>,
 }
 
 /// A class of paths.
@@ -142,15 +144,17 @@ impl Route {
                 .filter_map(|item| {
                     let line = item.text("a route of a list", report)?;
                     let head = Head::read(line, item.place, context.channel, report)?;
-                    Some((item.place, route(head, Requirement::Nothing, context.errors)))
+                    let demand =
+                        Demand { requirement: Requirement::Nothing, errors: context.errors, mints: None };
+                    Some((item.place, route(head, demand)))
                 })
                 .collect(),
             Value::Mapping(entries) => entries
                 .iter()
                 .filter_map(|(name, value)| {
                     let head = Head::read(&name.text, name.place, context.channel, report);
-                    let (requirement, errors) = demand(value, context, report)?;
-                    Some((name.place, route(head?, requirement, errors)))
+                    let demand = demand(value, context, report)?;
+                    Some((name.place, route(head?, demand)))
                 })
                 .collect(),
             Value::Nothing | Value::Bool(_) | Value::Whole(_) | Value::Fraction(_) | Value::Text(_) => {
@@ -171,16 +175,23 @@ impl Route {
     }
 }
 
-fn route(head: Head, requirement: Requirement, errors: ErrorForm) -> Route {
-    Route { method: head.method, pattern: head.pattern, query: head.query, requirement, errors }
+/// What stands behind the colon.
+struct Demand {
+    requirement: Requirement,
+    errors: ErrorForm,
+    mints: Option<Box<str>>,
 }
 
-/// What stands behind the colon.
-fn demand(node: &Node, context: Context<'_>, report: &mut Report<'_>) -> Option<(Requirement, ErrorForm)> {
+fn route(head: Head, Demand { requirement, errors, mints }: Demand) -> Route {
+    let Head { method, pattern, query, .. } = head;
+    Route { method, pattern, query, requirement, errors, mints }
+}
+
+fn demand(node: &Node, context: Context<'_>, report: &mut Report<'_>) -> Option<Demand> {
     if let Value::Text(scope) = &node.value {
         let set = scope_set([(node.place, scope.as_str())], context, report);
         may_ask(node.place, context, report)?;
-        return Some((Requirement::All(set?), context.errors));
+        return Some(Demand { requirement: Requirement::All(set?), errors: context.errors, mints: None });
     }
     if !matches!(node.value, Value::Mapping(_)) {
         let hint = if context.access == Some(Access::Open) {
@@ -203,7 +214,16 @@ fn demand(node: &Node, context: Context<'_>, report: &mut Report<'_>) -> Option<
     let errors = fields
         .take("errors")
         .map_or(Some(context.errors), |node| node.one_of("`errors`", &ERROR_FORMS, report));
+    let mints_node = fields.take("mints");
+    let mints = mints_node.map_or(Some(None), |node| node.word("`mints`", report).map(Some));
     fields.done(report);
+    if let (Some(node), Some(Access::Open)) = (mints_node, context.access) {
+        report.error(
+            node.place,
+            "a route of an open surface mints nothing for a key",
+            "move it to a surface with `access: key`, or remove `mints`",
+        );
+    }
     let mut demands = [scope, any, all, key_only].into_iter().flatten();
     let requirement = match (demands.next(), demands.next()) {
         (None, _) if context.access == Some(Access::Key) => {
@@ -217,7 +237,7 @@ fn demand(node: &Node, context: Context<'_>, report: &mut Report<'_>) -> Option<
             None
         }
     };
-    Some((requirement?, errors?))
+    Some(Demand { requirement: requirement?, errors: errors?, mints: mints?.map(Box::from) })
 }
 
 /// Nothing, and a problem, on an open surface.

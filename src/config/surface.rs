@@ -42,6 +42,19 @@ pub struct Channel {
     /// What a channel is closed with when its key may not be used any more: 4000 to 4099; [`Channel::REVOKED`] unless
     /// written.
     pub revoke_code: u16,
+    /// The query name that says which session a channel opens: whose key minted it is whose channel it is.
+    pub session: Option<Box<str>>,
+    /// What becomes of a session's channel when its key may not be used any more.
+    pub on_revoke: OnRevoke,
+}
+
+/// What becomes of the channel of a session that was minted with a key, when that may not be used any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRevoke {
+    /// It stays: TelAPI's own sessions outlive their key.
+    Keep,
+    /// It is closed, and not opened any more.
+    Close,
 }
 
 /// How a handshake is refused for good.
@@ -232,8 +245,9 @@ impl Channel {
         let refusal = fields.take("refusal");
         let on_flag_off = fields.take("on_flag_off");
         let revoke_code = fields.take("revoke_code");
+        let (session, on_revoke_node) = (fields.take("session"), fields.take("on_revoke"));
         if upgrade == Some(None) {
-            for node in [refusal, on_flag_off, revoke_code].into_iter().flatten() {
+            for node in [refusal, on_flag_off, revoke_code, session, on_revoke_node].into_iter().flatten() {
                 report.error(
                     node.place,
                     format!("{} has channel settings, but no `upgrade`", fields.what),
@@ -249,8 +263,23 @@ impl Channel {
         });
         let revoke_code =
             revoke_code.map_or(Some(Self::REVOKED), |node| close_code(node, "`revoke_code`", report));
+        let session =
+            session.map_or(Some(None), |node| node.word("`session`", report).map(|name| Some(name.into())));
+        let on_revoke = on_revoke_node.map_or(Some(OnRevoke::Keep), |node| {
+            node.one_of("`on_revoke`", &[("keep", OnRevoke::Keep), ("close", OnRevoke::Close)], report)
+        });
+        if let (Some(node), Some(OnRevoke::Close), Some(None)) = (on_revoke_node, on_revoke, &session) {
+            let hint = "write `session: sessionId`, the query name that a route `mints`";
+            report.error(node.place, "`on_revoke` closes nothing without `session`", hint);
+        }
         upgrade?;
-        Some(Some(Self { refusal: refusal?, on_flag_off: on_flag_off?, revoke_code: revoke_code? }))
+        Some(Some(Self {
+            refusal: refusal?,
+            on_flag_off: on_flag_off?,
+            revoke_code: revoke_code?,
+            session: session?,
+            on_revoke: on_revoke?,
+        }))
     }
 }
 

@@ -1,5 +1,6 @@
 //! One request as the policy sees it.
 
+use std::borrow::Cow;
 use std::net::Ipv6Addr;
 use std::time::SystemTime;
 
@@ -60,6 +61,14 @@ impl<'a> Call<'a> {
             && self.fields.all(Kind::WebSocketKey).count() == 1
             && self.fields.lists(Kind::Upgrade, "websocket")
             && self.fields.lists(Kind::Connection, "upgrade")
+    }
+
+    /// The value of a name in the query.
+    #[must_use]
+    pub fn query(&self, name: &str) -> Option<Cow<'_, str>> {
+        let mut pairs = self.query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+        let (_, value) = pairs.find(|(known, _)| *known == name)?;
+        percent_encoding::percent_decode_str(value).decode_utf8().ok()
     }
 
     /// Whether the query has a value for this name.

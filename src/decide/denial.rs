@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::path::PathProblem;
 use crate::identity::caller::Caller;
+use crate::keys::SourceError;
 use crate::observe::reason::Reason;
 
 /// Why a call was refused, with what the operator needs to see why.
@@ -61,6 +62,13 @@ pub enum Denial {
         /// For the operator.
         cause: Box<str>,
     },
+    /// The key that the session was minted with may not be used any more.
+    SessionEnded {
+        /// Whose.
+        caller: Arc<Caller>,
+        /// What is wrong with the key.
+        reason: Reason,
+    },
     /// The key lacks a scope.
     ScopeMissing {
         /// Whose.
@@ -83,6 +91,19 @@ pub enum Layer {
     Key,
 }
 
+impl From<SourceError> for Denial {
+    fn from(error: SourceError) -> Self {
+        let reason = match error {
+            SourceError::Busy { .. } => Reason::KeysBusy,
+            SourceError::Down { .. }
+            | SourceError::Late { .. }
+            | SourceError::Invalid { .. }
+            | SourceError::Unsettled { .. } => Reason::KeysUnavailable,
+        };
+        Self::KeysUnavailable { reason, cause: error.to_string().into() }
+    }
+}
+
 impl Denial {
     /// Its row of the table.
     #[must_use]
@@ -102,6 +123,7 @@ impl Denial {
             Self::KeyConflict => Reason::KeyConflict,
             Self::KeyUnknown => Reason::KeyUnknown,
             Self::KeyRefused { reason, .. } | Self::KeysUnavailable { reason, .. } => *reason,
+            Self::SessionEnded { .. } => Reason::KeyRevoked,
             Self::ScopeMissing { .. } => Reason::ScopeMissing,
         }
     }
@@ -115,6 +137,7 @@ impl Denial {
             Self::FlagOff { flag } => Some(flag.clone()),
             Self::KeysUnavailable { cause, .. } => Some(cause.clone()),
             Self::ScopeMissing { scopes, .. } => Some(scopes.clone()),
+            Self::SessionEnded { reason, .. } => Some(reason.code().into()),
             Self::MethodUnknown { allow } => Some(format!("allowed: {allow}").into()),
             Self::TargetInvalid
             | Self::HostInvalid
@@ -132,7 +155,10 @@ impl Denial {
     /// Who was refused, where that is known.
     #[must_use]
     pub fn caller(&self) -> Option<&Arc<Caller>> {
-        if let Self::KeyRefused { caller, .. } | Self::ScopeMissing { caller, .. } = self {
+        if let Self::KeyRefused { caller, .. }
+        | Self::SessionEnded { caller, .. }
+        | Self::ScopeMissing { caller, .. } = self
+        {
             Some(caller)
         } else {
             None

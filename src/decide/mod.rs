@@ -20,7 +20,7 @@ use crate::flags::Flags;
 use crate::identity::caller::Caller;
 use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
-use crate::keys::{Entry, KeySource, SourceError, State};
+use crate::keys::{Entry, KeySource, State};
 use crate::observe::reason::Reason;
 
 use call::Call;
@@ -60,6 +60,8 @@ pub struct Route {
     method: Option<Box<str>>,
     query: Vec<Box<str>>,
     requirement: Requirement,
+    /// The member of its answers that names a session.
+    pub mints: Option<Box<str>>,
 }
 
 /// A surface as the decision needs it.
@@ -97,6 +99,7 @@ impl Policy {
                     method: route.method.clone(),
                     query: route.query.clone(),
                     requirement: route.requirement,
+                    mints: route.mints.clone(),
                 });
             }
         }
@@ -262,21 +265,11 @@ fn asked(call: &Call<'_>, route: &Route, surface: &Surface) -> Result<Ask, Denia
 async fn caller(keys: &impl KeySource, call: &Call<'_>) -> Result<Arc<Caller>, Denial> {
     let digest = Digest::of(credential::find(call.fields)?);
     let found = keys.find(&digest).await;
-    let entry = found.map_err(|error| Denial::KeysUnavailable {
-        cause: error.to_string().into(),
-        reason: match error {
-            SourceError::Busy { .. } => Reason::KeysBusy,
-            SourceError::Down { .. }
-            | SourceError::Late { .. }
-            | SourceError::Invalid { .. }
-            | SourceError::Unsettled { .. } => Reason::KeysUnavailable,
-        },
-    })?;
-    usable(entry, call.now)
+    usable(found?, call.now)
 }
 
 /// The caller of an entry whose key may be used at this time.
-fn usable(entry: Option<Entry>, now: SystemTime) -> Result<Arc<Caller>, Denial> {
+pub fn usable(entry: Option<Entry>, now: SystemTime) -> Result<Arc<Caller>, Denial> {
     let entry = entry.ok_or(Denial::KeyUnknown)?;
     let reason = match entry.state {
         State::Active { until: Some(end) } if end <= now => Reason::KeyExpired,
@@ -341,6 +334,7 @@ mod tests {
     use http::{Method, Version};
 
     use super::*;
+    use crate::keys::SourceError;
     use crate::message::fields::Fields;
 
     struct Down;

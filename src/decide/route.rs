@@ -257,6 +257,7 @@ mod tests {
                 .map(|s| if s.starts_with('{') { Segment::Param } else { Segment::Literal(s.into()) })
                 .collect();
             let route = Route {
+                mints: None,
                 method: (method != "*").then(|| method.into()),
                 pattern: Pattern { template: path.into(), segments, rest },
                 query: Vec::new(),

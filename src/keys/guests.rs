@@ -156,6 +156,12 @@ impl<S> Guest<S> {
         self.with(|seat| seat.stay = Stay::Admitted(stay));
     }
 
+    /// Of its key.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.with(|seat| seat.digest)
+    }
+
     /// Why it has to leave, if it has to.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {

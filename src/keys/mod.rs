@@ -12,6 +12,7 @@ pub mod news;
 mod redis;
 pub mod remote;
 pub mod row;
+pub mod sessions;
 mod strangers;
 
 use std::sync::Arc;

@@ -72,6 +72,8 @@ pub struct Metrics {
     keys_loaded: IntGauge,
     keys_refused: IntGauge,
     revocation_seconds: Histogram,
+    /// Channels of sessions that nobody is known to have minted.
+    pub sessions_unattributed: IntCounter,
     source_up: IntGaugeVec,
     source_lookups: IntCounterVec,
     source_seconds: HistogramVec,
@@ -157,6 +159,7 @@ impl Metrics {
             keys_loaded: gauge(r, "scopegate_keys_loaded", "Keys that are known."),
             keys_refused: gauge(r, "scopegate_keys_refused", "Rows of the keys file that were left out because of a problem."),
             revocation_seconds: histogram(r, "scopegate_revocation_seconds", "From the news that a key may not be used any more to the end of the last that lived on it.", &REVOCATION_BUCKETS),
+            sessions_unattributed: counter(r, "scopegate_sessions_unattributed_total", "Channels whose session is not known to have been minted with a key."),
             source_up: gauges(r, "scopegate_key_source_up", "1 while a source of keys is connected and its news are heard.", &["source"]),
             source_lookups: counters(r, "scopegate_key_lookups_total", "Questions to a source of keys, by what came of them.", &["source", "result"]),
             source_seconds: histograms(r, "scopegate_key_lookup_seconds", "From a question to a source of keys to its answer.", &["source"], &LOOKUP_BUCKETS),

@@ -38,7 +38,7 @@ fn tenths(line: &str, status: u16) -> u64 {
     let lines = Lines::new(Some(out), metrics.lines_dropped.clone());
     let crowd = Crowd::new(metrics.connections.clone(), metrics.connections_refused.clone());
     let metrics = Arc::clone(&metrics);
-    let shared = Shared { crowd, current, metrics, changes, drain: drain.clone() };
+    let shared = Shared { crowd, current, metrics, changes, sessions: Arc::default(), drain: drain.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let tasks = LocalSet::new();
     let gateway = Rc::new(Gateway::new(shared, lines));

@@ -54,6 +54,7 @@ mod remote;
 mod resting;
 mod revocation;
 mod router;
+mod sessions;
 mod sources;
 mod streams;
 mod surfaces;

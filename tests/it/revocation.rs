@@ -108,6 +108,7 @@ impl Lives {
             ];
             frames.send(frames::get(stream, &fields));
         }
+        assert_eq!([frames.begins(STREAM), frames.begins(FLOOD)], [200, 200]);
         Self { channel, stream, wait, flood, frames }
     }
 

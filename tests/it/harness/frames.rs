@@ -143,6 +143,19 @@ impl Frames {
         }
     }
 
+    /// The status of an answer as soon as it has begun.
+    pub fn begins(&mut self, stream: u32) -> u16 {
+        loop {
+            if let Some((status, _)) = self.begun.get(&stream) {
+                return *status;
+            }
+            let (kind, flags, of, payload) = self.next().expect("an open connection");
+            if matches!(kind, HEADERS | DATA) {
+                self.answer(kind, flags, of, payload);
+            }
+        }
+    }
+
     fn answer(&mut self, kind: u8, flags: u8, stream: u32, payload: Vec<u8>) {
         let (code, body) = self.begun.entry(stream).or_default();
         if kind == DATA {
