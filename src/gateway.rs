@@ -71,9 +71,10 @@ impl Door for Gateway {
         let mut exchange = Exchange::open(metrics, lines, &snapshot, Some(&head), &peer, trusted);
         match self.answer(&snapshot, &from, &head, body, &mut exchange).await {
             Ok(Forwarded { answer, switched: None }) => exchange.answered(answer).into(),
-            Ok(Forwarded { answer, switched: Some(switched) }) => {
+            Ok(Forwarded { mut answer, switched: Some(switched) }) => {
                 let (current, drain) = (Arc::clone(&self.shared.current), self.shared.drain.clone());
                 exchange.record.status = answer.status.as_u16();
+                exchange.warn(&mut answer.fields);
                 let tunnel = channel::tunnel(switched, exchange, current, drain);
                 Reply { answer: answer.map(Told::untold), switch: Some(tunnel) }
             }

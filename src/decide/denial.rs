@@ -24,6 +24,8 @@ pub enum Denial {
     MethodUnknown {
         /// The value of `Allow`.
         allow: Box<str>,
+        /// Who asked, where the path is behind a key.
+        caller: Option<Arc<Caller>>,
     },
     /// The query lacks this name.
     QueryMissing {
@@ -115,7 +117,7 @@ impl Denial {
             Self::FlagOff { flag } => Some(flag.clone()),
             Self::KeysUnavailable { cause, .. } => Some(cause.clone()),
             Self::ScopeMissing { scopes, .. } => Some(scopes.clone()),
-            Self::MethodUnknown { allow } => Some(format!("allowed: {allow}").into()),
+            Self::MethodUnknown { allow, .. } => Some(format!("allowed: {allow}").into()),
             Self::TargetInvalid
             | Self::HostInvalid
             | Self::RouteUnknown { .. }
@@ -132,10 +134,22 @@ impl Denial {
     /// Who was refused, where that is known.
     #[must_use]
     pub fn caller(&self) -> Option<&Arc<Caller>> {
-        if let Self::KeyRefused { caller, .. } | Self::ScopeMissing { caller, .. } = self {
-            Some(caller)
-        } else {
-            None
+        match self {
+            Self::KeyRefused { caller, .. } | Self::ScopeMissing { caller, .. } => Some(caller),
+            Self::MethodUnknown { caller, .. } => caller.as_ref(),
+            Self::TargetInvalid
+            | Self::HostInvalid
+            | Self::PathAmbiguous(_)
+            | Self::RouteUnknown { .. }
+            | Self::QueryMissing { .. }
+            | Self::UpgradeRequired
+            | Self::FlagOff { .. }
+            | Self::KeyMissing
+            | Self::KeyMalformed
+            | Self::KeyRepeated
+            | Self::KeyConflict
+            | Self::KeyUnknown
+            | Self::KeysUnavailable { .. } => None,
         }
     }
 }

@@ -309,16 +309,17 @@ async fn other_methods<'p>(
     routes: &[&'p Route],
     place: &mut Option<&'p Route>,
 ) -> Denial {
-    let mut allow: Vec<&str> = Vec::new();
+    let (mut allow, mut holder): (Vec<&str>, _) = (Vec::new(), None);
     for route in routes {
         let surface = surface_of(policy, route, place);
         if let Err(denial) = flag(policy, surface) {
             return denial;
         }
-        if surface.access == Access::Key
-            && let Err(denial) = caller(keys, call).await
-        {
-            return denial;
+        if surface.access == Access::Key {
+            match caller(keys, call).await {
+                Ok(caller) => holder = Some(caller),
+                Err(denial) => return denial,
+            }
         }
         for method in route
             .method
@@ -330,7 +331,7 @@ async fn other_methods<'p>(
             }
         }
     }
-    Denial::MethodUnknown { allow: allow.join(", ").into() }
+    Denial::MethodUnknown { allow: allow.join(", ").into(), caller: holder }
 }
 
 #[cfg(test)]

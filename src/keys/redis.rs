@@ -2,7 +2,7 @@
 //!
 //! | what | holds |
 //! | --- | --- |
-//! | hash `PREFIXkey:HEX` | `id`, `team`, `scopes` (words), and where they apply `disabled`, `expires` |
+//! | hash `PREFIXkey:HEX` | `id`, `team`, `scopes` (words), and where they apply `disabled`, `expires`, `sunset`, `since` |
 //! | hash `PREFIXteam:NAME` | `scopes` (words), and where they apply `enabled`, `deleted` |
 //! | channel `CHANNEL` | `key HEX`, `team NAME` or `all`, after a change |
 //!
@@ -10,7 +10,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt as _;
 use redis::aio::{MultiplexedConnection, PubSub};
@@ -22,6 +22,7 @@ use super::news::News;
 use super::remote::Source;
 use super::row::Row;
 use crate::config::sources;
+use crate::identity::caller::Previous;
 use crate::identity::key::Digest;
 
 const NAME: &str = "redis";
@@ -104,6 +105,8 @@ impl Source for Redis {
         let of_team = |name: &str| ceiling.get(name).map(String::as_str);
         let enabled = truth(of_team("enabled").unwrap_or("true"))?;
         let deleted = truth(of_team("deleted").unwrap_or("false"))?;
+        let at = |name: &str| key.get(name).map(|text| time(name, text)).transpose();
+        let since = at("since")?.unwrap_or(UNIX_EPOCH);
         Ok(Some(Row {
             id: id.into(),
             team: team.into(),
@@ -112,7 +115,8 @@ impl Source for Redis {
             disabled: truth(key.get("disabled").map_or("false", String::as_str))?,
             // A team that is not there is one that was deleted.
             team_disabled: ceiling.is_empty() || !enabled || deleted,
-            expires: key.get("expires").map(|text| time(text)).transpose()?,
+            expires: at("expires")?,
+            previous: at("sunset")?.map(|until| Previous { since, until }),
         }))
     }
 
@@ -197,8 +201,8 @@ fn truth(text: &str) -> Result<bool, SourceError> {
     }
 }
 
-fn time(text: &str) -> Result<SystemTime, SourceError> {
+fn time(name: &str, text: &str) -> Result<SystemTime, SourceError> {
     humantime::parse_rfc3339(text)
         .or_else(|_| humantime::parse_rfc3339(&format!("{text}T00:00:00Z")))
-        .map_err(|_| invalid("`expires` is not a time like 2027-01-31T12:00:00Z"))
+        .map_err(|_| invalid(format!("`{name}` is not a time like 2027-01-31T12:00:00Z")))
 }

@@ -53,6 +53,7 @@ mod reload;
 mod remote;
 mod resting;
 mod revocation;
+mod rotation;
 mod router;
 mod sources;
 mod streams;
