@@ -19,6 +19,7 @@ use crate::config::route::{Access, ErrorForm, Requirement};
 use crate::flags::Flags;
 use crate::identity::caller::Caller;
 use crate::identity::key::Digest;
+use crate::identity::made;
 use crate::identity::scope::Scopes;
 use crate::keys::{Entry, KeySource, SourceError, State};
 use crate::observe::reason::Reason;
@@ -38,6 +39,7 @@ pub struct Policy {
     flags: Flags,
     scopes: Scopes,
     unmatched: u16,
+    key_prefix: Option<Box<str>>,
     /// In the order of the configuration; a [`RouteId`] is a place in it.
     pub routes: Vec<Route>,
     /// In the order of the configuration.
@@ -75,6 +77,7 @@ impl Policy {
             flags: Flags::new(&live.flags),
             scopes: live.scopes.clone(),
             unmatched: live.unmatched,
+            key_prefix: live.key_prefix.clone(),
             routes: Vec::new(),
             surfaces: live.surfaces.clone(),
         };
@@ -182,7 +185,7 @@ async fn stages<'p>(
     let caller = match surface.access {
         Access::Open => None,
         Access::Key => {
-            let caller = caller(keys, call).await?;
+            let caller = caller(policy, keys, call).await?;
             scope::check(&policy.scopes, route.requirement, &caller)?;
             Some(caller)
         }
@@ -259,8 +262,12 @@ fn asked(call: &Call<'_>, route: &Route, surface: &Surface) -> Result<Ask, Denia
     }
 }
 
-async fn caller(keys: &impl KeySource, call: &Call<'_>) -> Result<Arc<Caller>, Denial> {
-    let digest = Digest::of(credential::find(call.fields)?);
+async fn caller(policy: &Policy, keys: &impl KeySource, call: &Call<'_>) -> Result<Arc<Caller>, Denial> {
+    let key = credential::find(call.fields)?;
+    if policy.key_prefix.as_deref().is_some_and(|prefix| !made::may_be_whole(prefix, key)) {
+        return Err(Denial::KeyMalformed);
+    }
+    let digest = Digest::of(key);
     let found = keys.find(&digest).await;
     let entry = found.map_err(|error| Denial::KeysUnavailable {
         cause: error.to_string().into(),
@@ -276,7 +283,7 @@ async fn caller(keys: &impl KeySource, call: &Call<'_>) -> Result<Arc<Caller>, D
 }
 
 /// The caller of an entry whose key may be used at this time.
-fn usable(entry: Option<Entry>, now: SystemTime) -> Result<Arc<Caller>, Denial> {
+pub fn usable(entry: Option<Entry>, now: SystemTime) -> Result<Arc<Caller>, Denial> {
     let entry = entry.ok_or(Denial::KeyUnknown)?;
     let reason = match entry.state {
         State::Active { until: Some(end) } if end <= now => Reason::KeyExpired,
@@ -316,7 +323,7 @@ async fn other_methods<'p>(
             return denial;
         }
         if surface.access == Access::Key {
-            match caller(keys, call).await {
+            match caller(policy, keys, call).await {
                 Ok(caller) => holder = Some(caller),
                 Err(denial) => return denial,
             }

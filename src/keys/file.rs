@@ -215,6 +215,12 @@ impl Table {
         Self { teams: self.teams, refused: self.refused, keys: self.keys, entries: entries.collect() }
     }
 
+    /// The entry with this digest.
+    #[must_use]
+    pub fn get(&self, digest: &Digest) -> Option<Entry> {
+        self.entries.get(digest).cloned()
+    }
+
     /// How many keys it knows, without those that another has replaced.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -230,7 +236,7 @@ impl Table {
 
 impl KeySource for Table {
     async fn find(&self, digest: &Digest) -> Result<Option<Entry>, SourceError> {
-        Ok(self.entries.get(digest).cloned())
+        Ok(self.get(digest))
     }
 }
 

@@ -9,7 +9,7 @@ pub mod file;
 pub mod guests;
 mod keeper;
 pub mod news;
-mod redis;
+pub mod redis;
 pub mod remote;
 pub mod row;
 
