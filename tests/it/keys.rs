@@ -1,32 +1,12 @@
 //! `scopegate keys`: what it makes opens what it says.
 
 use std::fs;
-use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
 
-use crate::harness::bearer;
 use crate::harness::client::get;
-use crate::harness::eventually;
+use crate::harness::commands::{keys, text};
 use crate::harness::scopegate::{Scopegate, Setup};
 use crate::harness::upstream::Upstream;
-
-fn keys(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
-        .arg("keys")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program");
-    // It may have ended before it would have read.
-    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
-    child.wait_with_output().expect("an end")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use crate::harness::{bearer, eventually};
 
 fn opens(scopegate: &Scopegate, key: &str) {
     eventually("the key to open", || {

@@ -1,5 +1,6 @@
 //! `keys list` and `keys show`.
 
+use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -27,9 +28,9 @@ pub(super) fn list(team: Option<&str>, json: bool, place: &Place) -> anyhow::Res
     let keys: Vec<_> =
         view.there.keys.iter().filter(|key| wanted.is_none_or(|team| key.team == team)).collect();
     if json {
-        println!("{:#}", keys.iter().map(|key| view.json(key)).collect::<Value>());
+        out(&format!("{:#}\n", keys.iter().map(|key| view.json(key)).collect::<Value>()))?;
     } else {
-        print!("{}", aligned(&keys.iter().map(|key| view.row(key)).collect::<Vec<_>>()));
+        out(&aligned(&keys.iter().map(|key| view.row(key)).collect::<Vec<_>>()))?;
     }
     if view.there.refused > 0 {
         eprintln!("{} more have a mistake, and open nothing", view.there.refused);
@@ -41,7 +42,7 @@ pub(super) fn show(id: &str, json: bool, place: &Place) -> anyhow::Result<ExitCo
     let view = View::open(place)?;
     let key = rules::key_of(&view.there, id)?;
     if json {
-        println!("{:#}", view.json(key));
+        out(&format!("{:#}\n", view.json(key)))?;
         return Ok(ExitCode::SUCCESS);
     }
     let team = rules::team(&view.there, key);
@@ -51,12 +52,20 @@ pub(super) fn show(id: &str, json: bool, place: &Place) -> anyhow::Result<ExitCo
     lines.push(("KEYS OF THE TEAM", format!("{count} of {}", rules::max_keys(team))));
     let or_none = |text: Option<&str>| text.unwrap_or("-").to_owned();
     lines.push(("CREATED BY", or_none(key.created_by.as_deref())));
-    lines.push(("DISABLED SINCE IT", or_none(key.disabled_reason.as_deref())));
+    lines.push(("DISABLED BECAUSE", or_none(key.disabled_reason.as_deref())));
     lines.push(("DIGEST", key.digest.to_string()));
-    for (name, value) in lines {
-        println!("{:<18}{value}", name.to_lowercase());
-    }
+    let text: String =
+        lines.iter().map(|(name, value)| format!("{:<18}{value}\n", name.to_lowercase())).collect();
+    out(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who has read enough, such as `head`, is not told the rest.
+fn out(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 impl View {
