@@ -8,6 +8,13 @@ use crate::harness::scopegate::{Scopegate, Setup};
 use crate::harness::upstream::Upstream;
 use crate::harness::{bearer, eventually};
 
+/// With room for more keys than its team has.
+fn setup(upstream: &Upstream) -> Setup {
+    let mut setup = Setup::new(upstream);
+    setup.keys = setup.keys.replace("READ_TEAM_APPS] }\n  poor", "READ_TEAM_APPS], max_keys: 20 }\n  poor");
+    setup
+}
+
 fn opens(scopegate: &Scopegate, key: &str) {
     eventually("the key to open", || {
         (get(scopegate.address, "/api/v1/apps", &bearer(key)).status == 200).then_some(())
@@ -17,7 +24,7 @@ fn opens(scopegate: &Scopegate, key: &str) {
 #[test]
 fn a_new_key_and_one_from_elsewhere_open_what_they_may_as_soon_as_they_are_added() {
     let upstream = Upstream::start();
-    let scopegate = Setup::new(&upstream).start();
+    let scopegate = setup(&upstream).start();
     let file = scopegate.file("keys.yaml").display().to_string();
     let before = fs::read_to_string(&file).expect("a file");
     let common = ["--team", "acme", "--scope", "READ_TEAM_APPS", "--file", &file];
@@ -40,7 +47,7 @@ fn a_new_key_and_one_from_elsewhere_open_what_they_may_as_soon_as_they_are_added
 #[test]
 fn an_entry_that_would_not_be_good_leaves_the_file_as_it_was() {
     let upstream = Upstream::start();
-    let scopegate = Setup::new(&upstream).start();
+    let scopegate = setup(&upstream).start();
     let file = scopegate.file("keys.yaml").display().to_string();
     let before = fs::read_to_string(&file).expect("a file");
     for (arguments, input, said) in [

@@ -147,7 +147,7 @@ fn ceilings_are_kept_and_the_one_that_says_no_is_named() {
         trial.made("three");
         assert!(refused("acme", "READ_TEAM_APPS").contains("may have 2 keys"));
         let doubled = ["add", "--stdin", "--team", "acme", "--scope", "READ_TEAM_APPS", "--id", "one"];
-        assert!(trial.bad(&doubled, "sk_live_x").contains("id `one` already"));
+        assert!(trial.bad(&doubled, "sk_live_x").contains("its id is that of another key already"));
     }
 }
 
@@ -218,9 +218,9 @@ fn an_import_is_all_or_nothing_and_repeats_no_key() {
         let said = trial.bad(&["import", &file.display().to_string()], "");
         for (number, what) in [
             (2, "not JSON"),
-            (3, "id `there` already"),
+            (3, "its id is that of another key already"),
             (4, "no such team"),
-            (5, "READ_MINDS"),
+            (5, "the scope number 1; it defines CREATE_CALL_TOKEN"),
             (6, "that of another key already"),
             (6, "may have 2 keys"),
             (7, "a field is unknown"),
@@ -271,6 +271,28 @@ fn writers_at_once_lose_nothing() {
         let all: Vec<Value> = serde_json::from_str(&trial.good(&["list", "--json"], "")).expect("JSON");
         assert_eq!(all.len(), 2, "{all:?}");
     }
+}
+
+#[test]
+fn what_the_commands_count_is_no_news_of_keys() {
+    let (upstream, Some(mut redis)) = (Upstream::start(), Redis::start()) else { return };
+    let all = ["CONFIG", "SET", "notify-keyspace-events", "KEA"];
+    redis::cmd(all[0]).arg(&all[1..]).exec(redis.connection()).expect("redis-server");
+    redis.team(&Team::default());
+    let section = format!("keys: {{ {} }}", redis.section());
+    let scopegate = Setup::new(&upstream).with("keys: { file: keys.yaml }", &section).start();
+    eventually("readiness", || (scopegate.ask_admin("/readyz").status == 200).then_some(()));
+    let config = scopegate.file("scopegate.yaml").display().to_string();
+    let made = good(&["new", "--team", "acme", "--scope", "READ_TEAM_APPS", "--config", &config], "");
+    eventually("the key", || {
+        (get(scopegate.address, "/api/v1/apps", &bearer(&made)).status == 200).then_some(())
+    });
+    redis.publish("key of an end");
+    let news = |kind: &str| {
+        scopegate.metric(&format!("scopegate_key_news_total{{kind=\"{kind}\",source=\"redis\"}}"))
+    };
+    eventually("the last news", || (news("garbage") > 0.0).then_some(()));
+    assert_eq!((news("garbage"), news("key")), (1.0, 2.0), "what was written, and what was told of it");
 }
 
 #[test]

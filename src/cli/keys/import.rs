@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::make::moment;
 use super::place::Place;
-use super::rules;
+use super::rules::{self, Rules};
 use super::store::Change;
 use crate::config::keys::Key;
 use crate::identity::key::Digest;
@@ -36,7 +36,8 @@ pub(super) fn run(path: &Path, place: &Place) -> anyhow::Result<ExitCode> {
             Err(error) => problems.push((place + 1, error.to_string())),
         }
     }
-    let now = SystemTime::now();
+    let platform = opened.platform.as_ref();
+    let rules = Rules { platform, now: SystemTime::now(), shown: false };
     store.change(&mut |there| {
         let (mut problems, mut new, mut numbers) = (problems.clone(), Vec::new(), Vec::new());
         for line in &lines {
@@ -49,7 +50,7 @@ pub(super) fn run(path: &Path, place: &Place) -> anyhow::Result<ExitCode> {
                 Err(_) => problems.push((line.number, "there is no such team".to_owned())),
             }
         }
-        let ruled = rules::problems(there, &new, opened.platform.as_ref(), now);
+        let ruled = rules.problems(there, &new);
         problems
             .extend(ruled.into_iter().map(|(place, text)| (numbers.get(place).copied().unwrap_or(0), text)));
         if problems.is_empty() {

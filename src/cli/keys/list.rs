@@ -91,7 +91,7 @@ impl View {
 
     fn row(&self, key: &Key) -> [String; HEAD.len()] {
         let at = |time_of: Option<SystemTime>| time_of.map_or_else(|| "-".to_owned(), time);
-        [
+        let row = [
             key.id.to_string(),
             key.name.to_string(),
             rules::team(&self.there, key).name.to_string(),
@@ -100,7 +100,9 @@ impl View {
             at(key.expires),
             self.state(key).to_owned(),
             at(self.open_previous(key).map(|previous| previous.until)),
-        ]
+        ];
+        // A server's hash may hold anything.
+        row.map(|cell| cell.replace(char::is_control, "?"))
     }
 
     fn json(&self, key: &Key) -> Value {

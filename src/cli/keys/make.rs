@@ -10,7 +10,7 @@ use data_encoding::HEXLOWER;
 
 use super::edit::{indented, row_lines, time as written};
 use super::place::{Opened, Place};
-use super::rules::{self, listed};
+use super::rules::{self, Rules, listed};
 use super::store::Change;
 use crate::config::keys::{Key, KeysFile};
 use crate::identity::key::Digest;
@@ -92,10 +92,11 @@ fn put(entry: &Entry, digest: Digest, opened: &mut Opened) -> anyhow::Result<()>
         return Ok(());
     };
     let (platform, now) = (opened.platform.as_ref(), SystemTime::now());
+    let rules = Rules { platform, now, shown: true };
     let mut said = String::new();
     store.change(&mut |there| {
         let key = Key { team: rules::team_of(there, &entry.team)?, ..key.clone() };
-        let problems = rules::problems(there, std::slice::from_ref(&key), platform, now);
+        let problems = rules.problems(there, std::slice::from_ref(&key));
         if !problems.is_empty() {
             bail!("{}", problems.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("\n"));
         }

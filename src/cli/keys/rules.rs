@@ -45,67 +45,70 @@ pub(super) fn team<'t>(there: &'t KeysFile, key: &Key) -> &'t Team {
     there.teams.get(key.team).expect("a key names a team of its own place")
 }
 
-/// What is wrong with new keys, each with the number of the key: nothing, where all may be added.
-pub(super) fn problems(
-    there: &KeysFile,
-    new: &[Key],
-    platform: Option<&Scopes>,
-    now: SystemTime,
-) -> Vec<(usize, String)> {
-    let (mut problems, mut counts) = (Vec::new(), counts(there, now));
-    let mut ids: HashSet<_> = there.keys.iter().map(|key| &*key.id).collect();
-    let mut known: HashSet<_> = there.keys.iter().flat_map(digests).collect();
-    for (number, key) in new.iter().enumerate() {
-        let mut wrong = |text: String| problems.push((number, text));
-        let team = team(there, key);
-        if !ids.insert(&key.id) {
-            wrong(format!("there is a key with the id `{}` already", key.id));
-        }
-        if !known.insert(key.digest) {
-            wrong(format!("the digest of `{}` is that of another key already", key.id));
-        }
-        if team.deleted {
-            wrong(format!("team `{}` is deleted: its keys open nothing", team.name));
-        }
-        scopes(key, team, platform).into_iter().for_each(&mut wrong);
-        let (count, most) = (counts.get_mut(key.team), max_keys(team));
-        if let Some(count) = count
-            && counted(key, now)
-        {
-            *count += 1;
-            if *count > most {
-                wrong(format!(
-                    "team `{}` may have {most} keys: revoke one that is not needed, or raise its `max_keys`",
-                    team.name
-                ));
-            }
-        }
-    }
-    problems
+/// What new keys are held against, beside what is there.
+pub(super) struct Rules<'r> {
+    /// What the platform defines, where that is known.
+    pub(super) platform: Option<&'r Scopes>,
+    pub(super) now: SystemTime,
+    /// False where what was written may be a key at the wrong place: only names that are known are shown then.
+    pub(super) shown: bool,
 }
 
-/// The scopes that a ceiling forbids, and which.
-fn scopes(key: &Key, team: &Team, platform: Option<&Scopes>) -> Vec<String> {
-    let forbidden = |scope: &str| {
-        if let Some(platform) = platform
-            && platform.find(scope).is_none()
-        {
-            let all: Vec<_> = platform.all().collect();
-            return Some(format!(
-                "the platform does not define the scope `{scope}`; it defines {}",
-                listed(all)
-            ));
+impl Rules<'_> {
+    /// What is wrong with new keys, each with the number of the key: nothing, where all may be added.
+    pub(super) fn problems(&self, there: &KeysFile, new: &[Key]) -> Vec<(usize, String)> {
+        let (mut problems, mut counts) = (Vec::new(), counts(there, self.now));
+        let mut ids: HashSet<_> = there.keys.iter().map(|key| &*key.id).collect();
+        let mut known: HashSet<_> = there.keys.iter().flat_map(digests).collect();
+        for (number, key) in new.iter().enumerate() {
+            let mut wrong = |text: String| problems.push((number, text));
+            let team = team(there, key);
+            if key.id.is_empty() || key.id.contains(char::is_control) {
+                wrong("its id is empty, or holds a control character".to_owned());
+            }
+            if !ids.insert(&key.id) {
+                wrong("its id is that of another key already".to_owned());
+            }
+            if !known.insert(key.digest) {
+                wrong("its digest is that of another key already".to_owned());
+            }
+            if team.deleted {
+                wrong(format!("team `{}` is deleted: its keys open nothing", team.name));
+            }
+            self.forbidden(key, team).into_iter().for_each(&mut wrong);
+            let Some(count) = counts.get_mut(key.team).filter(|_| counted(key, self.now)) else { continue };
+            *count += 1;
+            let most = max_keys(team);
+            if *count > most {
+                let hint = "turn off one that is not needed, or raise its `max_keys`";
+                wrong(format!("team `{}` may have {most} keys: {hint}", team.name));
+            }
         }
-        let allowed = team.scopes.iter().any(|allowed| **allowed == *scope);
-        (!allowed).then(|| {
-            format!(
-                "team `{}` may not have the scope `{scope}`; it may have {}",
-                team.name,
-                listed(&team.scopes)
-            )
-        })
-    };
-    key.scopes.iter().filter_map(|scope| forbidden(scope)).collect()
+        problems
+    }
+
+    /// The scopes that a ceiling forbids, and which.
+    fn forbidden(&self, key: &Key, team: &Team) -> Vec<String> {
+        let (mut forbidden, mut seen) = (Vec::new(), HashSet::new());
+        for (place, scope) in key.scopes.iter().enumerate() {
+            let of_team = team.scopes.contains(scope);
+            let of_platform = self.platform.is_none_or(|platform| platform.find(scope).is_some());
+            let known = of_team || (self.platform.is_some() && of_platform);
+            let name =
+                if self.shown || known { format!("`{scope}`") } else { format!("number {}", place + 1) };
+            if !seen.insert(scope) {
+                forbidden.push(format!("the scope {name} stands twice"));
+            }
+            if let Some(platform) = self.platform.filter(|_| !of_platform) {
+                let all = listed(platform.all());
+                forbidden.push(format!("the platform does not define the scope {name}; it defines {all}"));
+            } else if !of_team {
+                let (team, all) = (&team.name, listed(&team.scopes));
+                forbidden.push(format!("team `{team}` may not have the scope {name}; it may have {all}"));
+            }
+        }
+        forbidden
+    }
 }
 
 /// How many keys each team has that may still open something.

@@ -119,7 +119,7 @@ impl Setup {
 
 /// The keys file of every test.
 pub fn keys() -> String {
-    let mut text = "teams:\n  acme: { scopes: [CREATE_CALL_TOKEN, READ_CALL_TOKEN, READ_TEAM_APPS], max_keys: 20 }\n  poor: { scopes: [READ_CALL_TOKEN] }\n  \
+    let mut text = "teams:\n  acme: { scopes: [CREATE_CALL_TOKEN, READ_CALL_TOKEN, READ_TEAM_APPS] }\n  poor: { scopes: [READ_CALL_TOKEN] }\n  \
                     off: { scopes: [READ_TEAM_APPS], enabled: false }\n  gone: { scopes: [READ_TEAM_APPS], deleted: true }\nkeys:\n"
         .to_owned();
     let all = "CREATE_CALL_TOKEN, READ_CALL_TOKEN, READ_TEAM_APPS";
