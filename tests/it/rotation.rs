@@ -107,6 +107,30 @@ fn both_keys_of_redis_pass_and_only_the_old_one_is_warned() {
 }
 
 #[test]
+fn a_channel_that_is_opened_with_an_old_key_is_warned_too() {
+    let upstream = Upstream::with(|exchange| {
+        exchange.write(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+        );
+        let _ = exchange.stream.read(&mut [0; 64]);
+        false
+    });
+    let channel =
+        "surfaces:\n  calls: { access: key, upgrade: websocket, routes: { GET /ws/calls: READ_TEAM_APPS } }";
+    let scopegate = setup(&upstream, &previous(UNTIL)).with("surfaces:", channel).start();
+    let handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (key, wanted) in [(OLD, true), (NEW, false)] {
+        let mut client = Client::connect(scopegate.address);
+        client.send(request("GET", "/ws/calls", &(bearer(key) + handshake), ""));
+        let (status, headers) = client.head();
+        assert_eq!(status, 101);
+        assert_eq!(headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("sunset")), wanted, "{key}");
+    }
+}
+
+#[test]
 fn what_the_upstream_says_of_its_own_end_stays() {
     let upstream = Upstream::with(|exchange| exchange.reply("200 OK", "Sunset: theirs\r\n", ""));
     let scopegate = setup(&upstream, &previous(UNTIL)).start();

@@ -125,6 +125,21 @@ fn row<'n>(tree: &'n Node, id: &str) -> Option<&'n Node> {
     rows.iter().find(|row| entry(row, "id").and_then(word) == Some(id))
 }
 
+/// Where a line's first word has ended, which is in quotes.
+fn end_of_quoted(line: &str, quote: char) -> Option<usize> {
+    let mut characters = line.char_indices().skip(1).peekable();
+    while let Some((at, character)) = characters.next() {
+        let doubled = quote == '\'' && characters.peek().is_some_and(|(_, next)| *next == quote);
+        match character {
+            '\\' if quote == '"' => drop(characters.next()),
+            _ if character == quote && doubled => drop(characters.next()),
+            _ if character == quote => return Some(at + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
 /// What is to be put in the place of what.
 struct Edits<'t> {
     text: &'t str,
@@ -176,7 +191,7 @@ impl<'t> Edits<'t> {
         let start = self.offset(node.place)?;
         let line = self.text.get(start..)?.split(['\n', '\r']).next()?;
         let length = match line.chars().next()? {
-            quote @ ('"' | '\'') => line.get(1..)?.find(quote)? + 2,
+            quote @ ('"' | '\'') => end_of_quoted(line, quote)?,
             '|' | '>' | '&' | '*' | '!' => return None,
             _ => {
                 let comment = line.find(" #").unwrap_or(line.len());
@@ -270,6 +285,17 @@ mod tests {
         );
         let wanted = "keys:\n- id: a\n  digest: OLD\n  disabled_reason: \"a: b\"\n  disabled: true # yet\n";
         assert_eq!(revoked, Some(row(wanted)));
+        for (before, after) in
+            [("'it''s, } # '", "soon"), ("\"a \\\" } b\"", "soon"), ("late # why", "soon # why")]
+        {
+            let text = |reason: &str| {
+                row(&format!(
+                    "keys:\n- {{ id: a, digest: OLD, disabled: true, disabled_reason: {reason}\n  }}"
+                ))
+            };
+            let again = super::revoked(path, &text(before), "a", Some("soon"));
+            assert_eq!(again, Some(text(after)));
+        }
     }
 
     #[test]

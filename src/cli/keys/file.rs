@@ -46,10 +46,12 @@ impl File {
         if after.value == *wanted {
             return Ok(());
         }
-        for problem in after.problems.iter().filter(|problem| problem.severity == Severity::Error) {
-            eprintln!("{problem}");
-        }
-        bail!("{} is left as it was: with the change it would not be good (see above)", self.path.display())
+        let problems = after.problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let problems: String = problems.map(|problem| format!("\n{problem}")).collect();
+        bail!(
+            "{} is left as it was: the change cannot be made in the way it is written{problems}",
+            self.path.display()
+        )
     }
 }
 

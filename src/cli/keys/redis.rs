@@ -32,6 +32,8 @@ impl Redis {
         let connection = client
             .get_connection_with_timeout(timeout)
             .with_context(|| format!("{} does not answer", config.url))?;
+        connection.set_read_timeout(Some(timeout))?;
+        connection.set_write_timeout(Some(timeout))?;
         Ok(Self { config, connection })
     }
 
