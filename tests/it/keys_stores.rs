@@ -96,8 +96,9 @@ fn a_key_lives_as_the_commands_say() {
         trial.until(&old, 401, "key_unknown");
         assert_eq!(trial.listed("web")["previous"]["open"], false);
 
-        trial.good(&["rotate", "web", "--stdin"], "sk_live_of_telapi");
+        trial.good(&["rotate", "web", "--stdin", "--overlap", "1500ms"], "sk_live_of_telapi");
         trial.until("sk_live_of_telapi", 200, "");
+        trial.until(&newest, 401, "key_expired");
         trial.good(&["revoke", "web", "--reason", "on a public page: 7"], "");
         trial.until("sk_live_of_telapi", 401, "key_disabled");
         trial.until(&newest, 401, "key_disabled");
@@ -181,6 +182,8 @@ fn what_verify_says_is_what_is_decided() {
             }
         }
         assert_eq!(trial.ask(&broken).reason(), "key_malformed");
+        let add = ["add", "--stdin", "--team", "acme", "--scope", "READ_TEAM_APPS"];
+        assert!(trial.bad(&add, &broken).contains("is not whole"));
         assert!(trial.verified("sk_live_good", 0).contains("`good` (a name) of team `acme`"));
         let scoped = |key: &str| {
             keys(&["verify", "--stdin", "--scope", "READ_TEAM_APPS", "--config", &trial.config], key)

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Map, Value};
 
 use super::make::moment;
-use super::place::Place;
+use super::place::{Opened, Place};
 use super::rules::{self, Rules};
 use super::store::Change;
 use crate::config::keys::Key;
@@ -31,7 +31,7 @@ pub(super) fn run(path: &Path, place: &Place) -> anyhow::Result<ExitCode> {
     let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let (mut lines, mut problems) = (Vec::new(), Vec::new());
     for (place, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        match read(line) {
+        match read(line, &opened) {
             Ok((team, key)) => lines.push(Line { number: place + 1, team, key }),
             Err(error) => problems.push((place + 1, error.to_string())),
         }
@@ -67,7 +67,7 @@ pub(super) fn run(path: &Path, place: &Place) -> anyhow::Result<ExitCode> {
 }
 
 /// A key and the name of its team.
-fn read(line: &str) -> anyhow::Result<(String, Key)> {
+fn read(line: &str, opened: &Opened) -> anyhow::Result<(String, Key)> {
     let value = serde_json::from_str(line)
         .map_err(|error| anyhow::anyhow!("this is not JSON, from character {} on", error.column()))?;
     let Value::Object(fields) = value else { bail!("this is not a JSON object") };
@@ -83,6 +83,7 @@ fn read(line: &str) -> anyhow::Result<(String, Key)> {
         (Some(digest), None) => Digest::parse(digest)
             .map_err(|_| anyhow::anyhow!("`digest` is not `sha256:` and 64 hexadecimal digits"))?,
         (None, Some(key)) if !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            opened.takes(key.as_bytes())?;
             Digest::of(key.as_bytes())
         }
         (None, Some(_)) => bail!("`key` is not one word of visible ASCII characters"),

@@ -79,7 +79,7 @@ pub(super) fn new(entry: &Entry, prefix: Option<&str>, place: &Place) -> anyhow:
 
 pub(super) fn add(entry: &Entry, place: &Place) -> anyhow::Result<ExitCode> {
     let mut opened = place.open()?;
-    let digest = Digest::of(&from_stdin()?);
+    let digest = Digest::of(&existing(&opened)?);
     put(entry, digest, &mut opened)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -112,16 +112,13 @@ pub(super) fn rotate(id: &str, rotation: &Rotation, place: &Place) -> anyhow::Re
     let (mut store, opened) = place.need()?;
     ensure!(rotation.overlap < LONGEST_LIFE, "--overlap is longer than any key lives");
     let key = if rotation.stdin {
-        None
+        existing(&opened)?
     } else {
-        Some(made_key(rotation.prefix.as_deref().unwrap_or_else(|| opened.prefix()))?)
+        made_key(rotation.prefix.as_deref().unwrap_or_else(|| opened.prefix()))?.into_bytes()
     };
-    let digest = match &key {
-        Some(key) => Digest::of(key.as_bytes()),
-        None => Digest::of(&from_stdin()?),
-    };
+    let digest = Digest::of(&key);
     let (platform, now) = (opened.platform.as_ref(), whole_second(SystemTime::now()));
-    let until = now + rotation.overlap;
+    let until = whole_second(now + rotation.overlap);
     let mut said = String::new();
     store.change(&mut |there| {
         let key = rules::key_of(there, id)?;
@@ -140,9 +137,9 @@ pub(super) fn rotate(id: &str, rotation: &Rotation, place: &Place) -> anyhow::Re
         Ok(change)
     })?;
     eprintln!("rotated in {}\n{said}", store.name());
-    if let Some(key) = key {
+    if !rotation.stdin {
         eprintln!("the new key, shown this once:");
-        println!("{key}");
+        println!("{}", String::from_utf8_lossy(&key));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -229,6 +226,13 @@ fn made_key(prefix: &str) -> anyhow::Result<String> {
         characters.extend(random::<64>()?.into_iter().filter_map(made::character).take(room));
     }
     Ok(made::key(prefix, &characters))
+}
+
+/// A key on standard input that requests may come with.
+fn existing(opened: &Opened) -> anyhow::Result<Vec<u8>> {
+    let key = from_stdin()?;
+    opened.takes(&key)?;
+    Ok(key)
 }
 
 /// A key on standard input; white space around it is the shell's, not the key's.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
 use super::file::File;
@@ -41,6 +41,16 @@ impl Opened {
     /// What keys made here begin with.
     pub(super) fn prefix(&self) -> &str {
         self.key_prefix.as_deref().unwrap_or(made::PREFIX)
+    }
+
+    /// Refuses a key that every request with it would be refused for.
+    pub(super) fn takes(&self, key: &[u8]) -> anyhow::Result<()> {
+        let prefix = self.key_prefix.as_deref().unwrap_or_default();
+        ensure!(
+            prefix.is_empty() || made::may_be_whole(prefix, key),
+            "the key begins with `{prefix}` and is not whole: it was cut off, or a character is another"
+        );
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use super::rules::key_of;
 use super::store::{Change, Decide, Store};
 use crate::config::keys::{Key, KeysFile, Previous, Team};
 use crate::config::sources;
+use crate::identity::caller;
 use crate::identity::key::Digest;
 use crate::keys::redis::{self as source, Hash, REVISION};
 use crate::keys::row::Row;
@@ -168,44 +169,50 @@ fn gathered(teams: &[(String, Hash)], keys: &[(String, Hash)]) -> anyhow::Result
     for (name, hash) in teams {
         there.teams.push(team(name, hash)?);
     }
-    let by_name: HashMap<_, _> = teams.iter().map(|(name, hash)| (name.as_str(), hash)).collect();
-    let mut before = Vec::new();
+    let (mut places, mut before) = (HashMap::new(), Vec::new());
+    places.extend(teams.iter().enumerate().map(|(place, (name, _))| (Box::from(&**name), place)));
+    let nothing = Hash::default();
     for (hex, hash) in keys {
-        let ceiling = hash.get("team").and_then(|team| by_name.get(team.as_str()).copied());
-        let empty = Hash::default();
-        let row = source::row(hash, ceiling.unwrap_or(&empty));
+        let name = hash.get("team").map(String::as_str).unwrap_or_default();
+        let ceiling = places.get(name).and_then(|place| teams.get(*place)).map(|(_, ceiling)| ceiling);
+        let row = source::row(hash, ceiling.unwrap_or(&nothing));
         let (Ok(row), Ok(digest)) = (row, Digest::from_hex(hex)) else {
             there.refused += 1;
             continue;
         };
-        let team = team_place(&mut there, &row.team);
-        let key = key(row.clone(), team, digest, hash);
-        match row.previous {
+        let place = *places.entry(row.team.clone()).or_insert_with(|| {
+            there.teams.push(gone(&row.team));
+            there.teams.len() - 1
+        });
+        let previous = row.previous;
+        let key = key(row, place, digest, hash);
+        match previous {
             Some(previous) => before.push((key, previous)),
             None => there.keys.push(key),
         }
     }
-    for (key, previous) in before {
-        let previous = Previous { digest: key.digest, since: Some(previous.since), until: previous.until };
-        let new = there.keys.iter_mut().find(|new| new.id == key.id && new.previous.is_none());
-        if let Some(new) = new {
-            new.previous = Some(Box::new(previous));
-        } else {
-            // The new one is gone.
-            let end = key.expires.map_or(previous.until, |end| end.min(previous.until));
-            there.keys.push(Key { expires: Some(end), ..key });
-        }
-    }
+    attach(&mut there.keys, before);
     Ok(there)
 }
 
-/// The place of a team; one that is not there is one that was deleted.
-fn team_place(there: &mut KeysFile, name: &str) -> usize {
-    there.teams.iter().position(|team| *team.name == *name).unwrap_or_else(|| {
-        let (scopes, max_keys) = (Vec::new(), None);
-        there.teams.push(Team { name: name.into(), scopes, enabled: true, deleted: true, max_keys });
-        there.teams.len() - 1
-    })
+/// Puts keys that another has replaced to those that have.
+fn attach(keys: &mut Vec<Key>, before: Vec<(Key, caller::Previous)>) {
+    let places: HashMap<_, _> = keys.iter().enumerate().map(|(place, key)| (key.id.clone(), place)).collect();
+    for (key, caller::Previous { since, until }) in before {
+        let new = places.get(&key.id).and_then(|place| keys.get_mut(*place));
+        if let Some(new) = new.filter(|new| new.previous.is_none()) {
+            new.previous = Some(Box::new(Previous { digest: key.digest, since: Some(since), until }));
+        } else {
+            // The new one is gone.
+            let end = key.expires.map_or(until, |end| end.min(until));
+            keys.push(Key { expires: Some(end), ..key });
+        }
+    }
+}
+
+/// A team that is not there is one that was deleted.
+fn gone(name: &str) -> Team {
+    Team { name: name.into(), scopes: Vec::new(), enabled: true, deleted: true, max_keys: None }
 }
 
 fn team(name: &str, hash: &Hash) -> anyhow::Result<Team> {
