@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Once;
 use std::task::{Context, Poll};
+use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -25,6 +26,7 @@ use crate::keys::guests::Guest;
 use crate::keys::sessions::Minting;
 use crate::message::answer::Answer;
 use crate::message::field::Kind;
+use crate::message::fields::Fields;
 use crate::message::head::Head;
 use crate::observe::lines::Lines;
 use crate::observe::metrics::Metrics;
@@ -134,10 +136,11 @@ impl Exchange {
     #[must_use]
     pub fn answered(
         mut self: Box<Self>,
-        answer: Answer<Body>,
+        mut answer: Answer<Body>,
         minting: Option<Box<Minting>>,
     ) -> Answer<Told> {
         self.record.status = answer.status.as_u16();
+        self.warn(&mut answer.fields);
         if answer.body.is_end_stream() {
             self.record.ended();
         }
@@ -146,11 +149,27 @@ impl Exchange {
 
     /// The refusal is on its way to the client; that one may not wait for it changes nothing.
     #[must_use]
-    pub fn refused(mut self: Box<Self>, answer: Answer<Body>) -> Answer<Told> {
+    pub fn refused(mut self: Box<Self>, mut answer: Answer<Body>) -> Answer<Told> {
         // What is said to it is ours, and said to the end.
         self.guest = None;
+        self.warn(&mut answer.fields);
         self.record.status = answer.status.as_u16();
         answer.map(|body| Told { body, minting: None, exchange: Some(self) })
+    }
+
+    /// Tells who used a key that another has replaced until when that goes (RFC 9745, RFC 8594). What the upstream says
+    /// of the same is its own, and stays.
+    pub fn warn(&self, fields: &mut Fields) {
+        let caller = self.record.caller.as_deref();
+        let Some(previous) = caller.and_then(|caller| caller.previous.as_deref()) else { return };
+        let since = previous.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (deprecation, sunset) =
+            (format!("@{}", since.as_secs()), httpdate::fmt_http_date(previous.until));
+        for (name, value) in [(&b"deprecation"[..], deprecation), (b"sunset", sunset)] {
+            if !fields.iter().any(|field| field.name.eq_ignore_ascii_case(name)) {
+                fields.push_as(Kind::Plain, name, value.as_bytes());
+            }
+        }
     }
 
     /// Its answer has been given, and a channel goes on.

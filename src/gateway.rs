@@ -75,9 +75,10 @@ impl Door for Gateway {
                 let minting = session::minting(answer.status, &exchange, &self.shared.sessions);
                 exchange.answered(answer, minting).into()
             }
-            Ok(Forwarded { answer, switched: Some(switched) }) => {
+            Ok(Forwarded { mut answer, switched: Some(switched) }) => {
                 let (current, drain) = (Arc::clone(&self.shared.current), self.shared.drain.clone());
                 exchange.record.status = answer.status.as_u16();
+                exchange.warn(&mut answer.fields);
                 let tunnel = channel::tunnel(switched, exchange, current, drain);
                 Reply { answer: answer.map(Told::untold), switch: Some(tunnel) }
             }

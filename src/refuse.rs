@@ -188,7 +188,7 @@ fn denied(fields: &mut Fields, denial: &Denial) {
             let error = "Bearer realm=\"scopegate\", error=\"insufficient_scope\", scope=\"";
             fields.push_as(Kind::Plain, b"www-authenticate", [error, scopes, "\""].concat().as_bytes());
         }
-        Denial::MethodUnknown { allow } => fields.push(b"allow", allow.as_bytes()),
+        Denial::MethodUnknown { allow, .. } => fields.push(b"allow", allow.as_bytes()),
         Denial::UpgradeRequired => {
             fields.push(b"upgrade", b"websocket");
             fields.push(b"connection", b"upgrade");

@@ -41,9 +41,9 @@ enum Command {
         #[arg(long)]
         connect: bool,
     },
-    /// Make keys and their entries in a keys file.
+    /// Make, show, replace and turn off keys, in a keys file or on a server.
     #[command(subcommand)]
-    Keys(keys::Keys),
+    Keys(Box<keys::Keys>),
     /// Show it at work: scopegate, a stand-in for TelAPI and three keys, in one process on loopback.
     Demo,
 }
@@ -54,7 +54,7 @@ pub fn run() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Serve { config } => serve::run(&config),
         Command::Check { config, connect } => Ok(check::run(&config, connect)),
-        Command::Keys(command) => keys::run(command),
+        Command::Keys(command) => keys::run(*command),
         Command::Demo => demo::run(),
     };
     ended.unwrap_or_else(|error| {

@@ -12,6 +12,7 @@ use super::problem::Problems;
 use super::sources::Source;
 use super::surface::Named;
 use super::{Config, Credential, Fixed, Flag, Live, cors, limits, listen, surface, upstream};
+use crate::identity::made;
 use crate::identity::scope::Scopes;
 
 /// What was read, with what is to be said about it.
@@ -90,6 +91,7 @@ fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Li
     let scopes = top.or("scopes", Scopes::default(), report, scopes);
     let keys = top.need("keys", "where teams and digests are: `keys: { file: keys.yaml }`", report);
     let keys = keys.and_then(|node| Source::read_all(node, path, report));
+    let key_prefix = top.maybe("key_prefix", report, key_prefix);
     let credential = top.or("credential", Credential::Forward, report, |node, report| {
         node.one_of("`credential`", &[("forward", Credential::Forward), ("strip", Credential::Strip)], report)
     });
@@ -112,6 +114,7 @@ fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Li
     Some(Live {
         trusted_proxies: trusted_proxies?,
         keys: keys?,
+        key_prefix: key_prefix?,
         credential: credential?,
         identity_headers: identity_headers?,
         unmatched: unmatched?,
@@ -141,6 +144,16 @@ fn networks(node: &Node, report: &mut Report<'_>) -> Option<Vec<IpNet>> {
         network.ok()
     });
     Some(networks.collect())
+}
+
+fn key_prefix(node: &Node, report: &mut Report<'_>) -> Option<Box<str>> {
+    let word = node.text("`key_prefix`", report)?;
+    if !made::is_prefix(word) {
+        let hint = "up to 32 letters, digits and `_`, the last a `_`: `key_prefix: sgk_`";
+        report.error(node.place, "`key_prefix` is not what keys made here can begin with", hint);
+        return None;
+    }
+    Some(word.into())
 }
 
 fn flags(node: &Node, report: &mut Report<'_>) -> Option<Vec<Flag>> {

@@ -31,6 +31,8 @@ pub struct Team {
     pub enabled: bool,
     /// False unless written otherwise.
     pub deleted: bool,
+    /// So many keys it may have; for the commands that make them.
+    pub max_keys: Option<usize>,
 }
 
 /// One API key, without the key.
@@ -48,12 +50,27 @@ pub struct Key {
     pub scopes: Vec<Box<str>>,
     /// False unless written otherwise.
     pub disabled: bool,
+    /// Why, for people.
+    pub disabled_reason: Option<Box<str>>,
     /// When it was made, for people and `keys list`.
     pub created: Option<SystemTime>,
     /// Who made it.
     pub created_by: Option<Box<str>>,
     /// When it ends by itself.
     pub expires: Option<SystemTime>,
+    /// What its digest has replaced. In a box: most have none.
+    pub previous: Option<Box<Previous>>,
+}
+
+/// A digest that another has replaced, and that opens the same for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Previous {
+    /// Of the key before.
+    pub digest: Digest,
+    /// When it was replaced.
+    pub since: Option<SystemTime>,
+    /// When it ends.
+    pub until: SystemTime,
 }
 
 /// How an entry is made that is none: the answer to every plain key.
@@ -64,6 +81,7 @@ struct Row<'n> {
     place: Place,
     id: Option<&'n str>,
     digest: Option<Digest>,
+    previous: Option<Digest>,
     /// Where nothing is wrong with it.
     key: Option<Key>,
 }
@@ -105,26 +123,30 @@ impl KeysFile {
     fn keep_the_distinct(&mut self, rows: Vec<Row<'_>>, report: &mut Report<'_>) {
         // The first and the last place of each.
         let (mut ids, mut digests) = (HashMap::new(), HashMap::new());
-        for Row { place, id, digest, .. } in &rows {
+        for Row { place, id, digest, previous, .. } in &rows {
             id.map(|id| ids.entry(id).or_insert((*place, *place)).1 = *place);
-            digest.map(|digest| digests.entry(digest).or_insert((*place, *place)).1 = *place);
+            for digest in digest.iter().chain(previous) {
+                digests.entry(*digest).or_insert((*place, *place)).1 = *place;
+            }
         }
         let other = |place, (first, last)| match (place == first, first == last) {
             (_, true) => None,
             (true, false) => Some(last),
             (false, false) => Some(first),
         };
-        for Row { place, id, digest, key } in rows {
+        for Row { place, id, digest, previous, key } in rows {
             let twin = |places: Option<&(Place, Place)>| other(place, *places?);
             let id_twin = id.and_then(|id| twin(ids.get(id)));
-            let digest_twin = digest.and_then(|digest| twin(digests.get(&digest)));
+            let of_digest = |digest: Option<Digest>| twin(digests.get(&digest?));
+            let digest_twin = of_digest(digest).map(|place| (place, "digest"));
+            let digest_twin = digest_twin.or_else(|| Some((of_digest(previous)?, "previous digest")));
             let name = id.map_or_else(String::new, |id| format!(" `{id}`"));
             if let Some(Place { line, .. }) = id_twin {
                 let hint = "neither row opens anything: give each an id of its own";
                 report.error(place, format!("key{name} is on line {line} too"), hint);
-            } else if let Some(Place { line, .. }) = digest_twin {
+            } else if let Some((Place { line, .. }, what)) = digest_twin {
                 let hint = "neither row opens anything: keep one of them";
-                report.error(place, format!("the digest of key{name} is on line {line} too"), hint);
+                report.error(place, format!("the {what} of key{name} is on line {line} too"), hint);
             } else if let Some(key) = key {
                 self.keys.push(key);
                 continue;
@@ -137,7 +159,7 @@ impl KeysFile {
 impl<'n> Row<'n> {
     fn read(node: &'n Node, teams: &Teams<'_>, met: &mut Met<'_>, report: &mut Report<'_>) -> Self {
         let before = report.errors();
-        let mut row = Self { place: node.place, id: None, digest: None, key: None };
+        let mut row = Self { place: node.place, id: None, digest: None, previous: None, key: None };
         let key = row.fill(node, teams, met, report);
         row.key = key.filter(|_| report.errors() == before);
         row
@@ -169,9 +191,12 @@ impl<'n> Row<'n> {
         let name = fields
             .or("name", self.id.unwrap_or_default(), report, |node, report| node.text("`name`", report));
         let disabled = fields.or("disabled", false, report, |node, report| node.bool("`disabled`", report));
+        let reason =
+            fields.maybe("disabled_reason", report, |node, report| node.text("`disabled_reason`", report));
         let created = fields.maybe("created", report, |node, report| time(node, "`created`", report));
         let created_by = fields.maybe("created_by", report, |node, report| node.text("`created_by`", report));
         let expires = fields.maybe("expires", report, |node, report| time(node, "`expires`", report));
+        let previous = fields.maybe("previous", report, |node, report| self.read_previous(node, report));
         fields.done_among_secrets(report);
         Some(Key {
             id: self.id?.into(),
@@ -180,10 +205,27 @@ impl<'n> Row<'n> {
             digest: self.digest?,
             scopes: scopes?,
             disabled: disabled?,
+            disabled_reason: reason?.map(Box::from),
             created: created?,
             created_by: created_by?.map(Box::from),
             expires: expires?,
+            previous: previous?.map(Box::new),
         })
+    }
+
+    fn read_previous(&mut self, node: &'n Node, report: &mut Report<'_>) -> Option<Previous> {
+        let mut fields = Fields::of(node, "`previous`", report)?;
+        let digest = fields.need("digest", "of the key before: `scopegate keys rotate` writes it", report);
+        self.previous = digest.and_then(|node| read_digest(node, report));
+        if self.previous.is_some() && self.previous == self.digest {
+            let hint = "write the digest of the key before, or remove this";
+            report.error(node.place, "`previous` has the digest of the key itself", hint);
+        }
+        let until = fields.need("until", "when the key before ends: `until: 2027-01-31`", report);
+        let until = until.and_then(|node| time(node, "`until`", report));
+        let since = fields.maybe("since", report, |node, report| time(node, "`since`", report));
+        fields.done_among_secrets(report);
+        Some(Previous { digest: self.previous?, since: since?, until: until? })
     }
 }
 
@@ -197,9 +239,13 @@ impl Team {
         let scopes = fields.need("scopes", hint, report).and_then(|node| met.names(node, report));
         let enabled = fields.or("enabled", true, report, |node, report| node.bool("`enabled`", report));
         let deleted = fields.or("deleted", false, report, |node, report| node.bool("`deleted`", report));
+        let max_keys = fields.maybe("max_keys", report, |node, report| {
+            node.whole("`max_keys`", 0, 1_000_000, report).and_then(|count| usize::try_from(count).ok())
+        });
         fields.done_among_secrets(report);
         (report.errors() == before).then_some(())?;
-        Some(Self { name: known?.into(), scopes: scopes?, enabled: enabled?, deleted: deleted? })
+        let (name, scopes, max_keys) = (known?.into(), scopes?, max_keys?);
+        Some(Self { name, scopes, enabled: enabled?, deleted: deleted?, max_keys })
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Live {
     pub scopes: Scopes,
     /// Where keys are looked up: the first that knows a key answers; never empty.
     pub keys: Vec<sources::Source>,
+    /// What keys begin with that scopegate made: one that begins so and is not whole is not looked up.
+    pub key_prefix: Option<Box<str>>,
     /// Whether the upstream sees the credential.
     pub credential: Credential,
     /// Whether the upstream is told who called (`X-Scopegate-Team`, `-Key-Id`, `-Scopes`).

@@ -25,6 +25,8 @@ pub enum Denial {
     MethodUnknown {
         /// The value of `Allow`.
         allow: Box<str>,
+        /// Who asked, where the path is behind a key.
+        caller: Option<Arc<Caller>>,
     },
     /// The query lacks this name.
     QueryMissing {
@@ -138,7 +140,7 @@ impl Denial {
             Self::KeysUnavailable { cause, .. } => Some(cause.clone()),
             Self::ScopeMissing { scopes, .. } => Some(scopes.clone()),
             Self::SessionEnded { reason, .. } => Some(reason.code().into()),
-            Self::MethodUnknown { allow } => Some(format!("allowed: {allow}").into()),
+            Self::MethodUnknown { allow, .. } => Some(format!("allowed: {allow}").into()),
             Self::TargetInvalid
             | Self::HostInvalid
             | Self::RouteUnknown { .. }
@@ -155,13 +157,24 @@ impl Denial {
     /// Who was refused, where that is known.
     #[must_use]
     pub fn caller(&self) -> Option<&Arc<Caller>> {
-        if let Self::KeyRefused { caller, .. }
-        | Self::SessionEnded { caller, .. }
-        | Self::ScopeMissing { caller, .. } = self
-        {
-            Some(caller)
-        } else {
-            None
+        match self {
+            Self::KeyRefused { caller, .. }
+            | Self::SessionEnded { caller, .. }
+            | Self::ScopeMissing { caller, .. } => Some(caller),
+            Self::MethodUnknown { caller, .. } => caller.as_ref(),
+            Self::TargetInvalid
+            | Self::HostInvalid
+            | Self::PathAmbiguous(_)
+            | Self::RouteUnknown { .. }
+            | Self::QueryMissing { .. }
+            | Self::UpgradeRequired
+            | Self::FlagOff { .. }
+            | Self::KeyMissing
+            | Self::KeyMalformed
+            | Self::KeyRepeated
+            | Self::KeyConflict
+            | Self::KeyUnknown
+            | Self::KeysUnavailable { .. } => None,
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::config::route::{Access, ErrorForm, Requirement};
 use crate::flags::Flags;
 use crate::identity::caller::Caller;
 use crate::identity::key::Digest;
+use crate::identity::made;
 use crate::identity::scope::Scopes;
 use crate::keys::{Entry, KeySource, State};
 use crate::observe::reason::Reason;
@@ -38,6 +39,7 @@ pub struct Policy {
     flags: Flags,
     scopes: Scopes,
     unmatched: u16,
+    key_prefix: Option<Box<str>>,
     /// In the order of the configuration; a [`RouteId`] is a place in it.
     pub routes: Vec<Route>,
     /// In the order of the configuration.
@@ -77,6 +79,7 @@ impl Policy {
             flags: Flags::new(&live.flags),
             scopes: live.scopes.clone(),
             unmatched: live.unmatched,
+            key_prefix: live.key_prefix.clone(),
             routes: Vec::new(),
             surfaces: live.surfaces.clone(),
         };
@@ -185,7 +188,7 @@ async fn stages<'p>(
     let caller = match surface.access {
         Access::Open => None,
         Access::Key => {
-            let caller = caller(keys, call).await?;
+            let caller = caller(policy, keys, call).await?;
             scope::check(&policy.scopes, route.requirement, &caller)?;
             Some(caller)
         }
@@ -262,8 +265,12 @@ fn asked(call: &Call<'_>, route: &Route, surface: &Surface) -> Result<Ask, Denia
     }
 }
 
-async fn caller(keys: &impl KeySource, call: &Call<'_>) -> Result<Arc<Caller>, Denial> {
-    let digest = Digest::of(credential::find(call.fields)?);
+async fn caller(policy: &Policy, keys: &impl KeySource, call: &Call<'_>) -> Result<Arc<Caller>, Denial> {
+    let key = credential::find(call.fields)?;
+    if policy.key_prefix.as_deref().is_some_and(|prefix| !made::may_be_whole(prefix, key)) {
+        return Err(Denial::KeyMalformed);
+    }
+    let digest = Digest::of(key);
     let found = keys.find(&digest).await;
     usable(found?, call.now)
 }
@@ -302,16 +309,17 @@ async fn other_methods<'p>(
     routes: &[&'p Route],
     place: &mut Option<&'p Route>,
 ) -> Denial {
-    let mut allow: Vec<&str> = Vec::new();
+    let (mut allow, mut holder): (Vec<&str>, _) = (Vec::new(), None);
     for route in routes {
         let surface = surface_of(policy, route, place);
         if let Err(denial) = flag(policy, surface) {
             return denial;
         }
-        if surface.access == Access::Key
-            && let Err(denial) = caller(keys, call).await
-        {
-            return denial;
+        if surface.access == Access::Key {
+            match caller(policy, keys, call).await {
+                Ok(caller) => holder = Some(caller),
+                Err(denial) => return denial,
+            }
         }
         for method in route
             .method
@@ -323,7 +331,7 @@ async fn other_methods<'p>(
             }
         }
     }
-    Denial::MethodUnknown { allow: allow.join(", ").into() }
+    Denial::MethodUnknown { allow: allow.join(", ").into(), caller: holder }
 }
 
 #[cfg(test)]

@@ -50,8 +50,13 @@ mod tests {
         let scopes = Scopes::new(["MINT", "READ", "APPS"].map(Box::from).to_vec());
         let set = |names: &[&str]| scopes.set(names.iter().copied());
         let check_row = |requirement, key: &[&str], team: &[&str], wanted: Option<(&[&str], Layer)>| {
-            let caller =
-                Caller { key_id: "k".into(), team: "t".into(), key_scopes: set(key), team_scopes: set(team) };
+            let caller = Caller {
+                key_id: "k".into(),
+                team: "t".into(),
+                key_scopes: set(key),
+                team_scopes: set(team),
+                previous: None,
+            };
             let got = match check(&scopes, requirement, &Arc::new(caller)) {
                 Err(Denial::ScopeMissing { scopes, layer, .. }) => Some((scopes, layer)),
                 _ => None,

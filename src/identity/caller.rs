@@ -1,6 +1,7 @@
 //! Who made a call.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::scope::ScopeSet;
 
@@ -16,6 +17,17 @@ pub struct Caller {
     pub key_scopes: ScopeSet,
     /// Allowed to the team.
     pub team_scopes: ScopeSet,
+    /// Set for who still uses the key that another has replaced. In a box: most do not.
+    pub previous: Option<Box<Previous>>,
+}
+
+/// How long a key that another has replaced opens what that one opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Previous {
+    /// When it was replaced.
+    pub since: SystemTime,
+    /// When it ends.
+    pub until: SystemTime,
 }
 
 impl Caller {

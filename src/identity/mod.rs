@@ -4,4 +4,5 @@
 
 pub mod caller;
 pub mod key;
+pub mod made;
 pub mod scope;

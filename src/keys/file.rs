@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
+use std::time::UNIX_EPOCH;
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
@@ -16,7 +17,7 @@ use super::{Entry, KeySource, SourceError, State};
 use crate::config::file::{self, Loaded};
 use crate::config::keys::{KeysFile, Team};
 use crate::config::problem::Problems;
-use crate::identity::caller::Caller;
+use crate::identity::caller::{Caller, Previous};
 use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
 
@@ -27,6 +28,7 @@ pub struct Table {
     pub teams: usize,
     /// Rows that were left out because of a problem.
     pub refused: usize,
+    keys: usize,
     entries: Entries,
 }
 
@@ -166,7 +168,9 @@ impl Table {
         let set = |names: &[Box<str>]| scopes.set(names.iter().map(|name| &**name));
         let teams: Vec<_> =
             file.teams.iter().map(|team| (Arc::<str>::from(&*team.name), set(&team.scopes))).collect();
-        let mut entries = Entries::with_capacity_and_hasher(file.keys.len(), BuildHasherDefault::default());
+        let previous = file.keys.iter().filter(|key| key.previous.is_some()).count();
+        let room = file.keys.len() + previous;
+        let mut entries = Entries::with_capacity_and_hasher(room, BuildHasherDefault::default());
         for key in &file.keys {
             let Some((team, (name, allowed))) = file.teams.get(key.team).zip(teams.get(key.team)) else {
                 continue;
@@ -176,15 +180,21 @@ impl Table {
                 team: Arc::clone(name),
                 key_scopes: set(&key.scopes),
                 team_scopes: *allowed,
+                previous: None,
             };
             let state = match team {
                 Team { deleted: true, .. } | Team { enabled: false, .. } => State::TeamDisabled,
                 Team { .. } if key.disabled => State::Disabled,
                 Team { .. } => State::Active { until: key.expires },
             };
-            entries.insert(key.digest, Entry { caller: Arc::new(caller), state });
+            let entry = Entry { caller: Arc::new(caller), state };
+            if let Some(previous) = key.previous.as_deref() {
+                let (since, until) = (previous.since.unwrap_or(UNIX_EPOCH), previous.until);
+                entries.insert(previous.digest, entry.by_previous(Previous { since, until }));
+            }
+            entries.insert(key.digest, entry);
         }
-        Self { teams: file.teams.len(), refused: file.refused, entries }
+        Self { teams: file.teams.len(), refused: file.refused, keys: entries.len() - previous, entries }
     }
 
     /// The same keys under another platform: a scope that it does not define is held by nobody any more, and one that it
@@ -198,16 +208,23 @@ impl Table {
                 team: Arc::clone(&caller.team),
                 key_scopes: moved(caller.key_scopes),
                 team_scopes: moved(caller.team_scopes),
+                previous: caller.previous.clone(),
             };
             (*digest, Entry { caller: Arc::new(caller), state: *state })
         });
-        Self { teams: self.teams, refused: self.refused, entries: entries.collect() }
+        Self { teams: self.teams, refused: self.refused, keys: self.keys, entries: entries.collect() }
     }
 
-    /// How many keys it knows.
+    /// The entry with this digest.
+    #[must_use]
+    pub fn get(&self, digest: &Digest) -> Option<Entry> {
+        self.entries.get(digest).cloned()
+    }
+
+    /// How many keys it knows, without those that another has replaced.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.keys
     }
 
     /// True where it knows none.
@@ -219,7 +236,7 @@ impl Table {
 
 impl KeySource for Table {
     async fn find(&self, digest: &Digest) -> Result<Option<Entry>, SourceError> {
-        Ok(self.entries.get(digest).cloned())
+        Ok(self.get(digest))
     }
 }
 

@@ -9,7 +9,7 @@ pub mod file;
 pub mod guests;
 mod keeper;
 pub mod news;
-mod redis;
+pub mod redis;
 pub mod remote;
 pub mod row;
 pub mod sessions;
@@ -18,7 +18,7 @@ mod strangers;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::identity::caller::Caller;
+use crate::identity::caller::{Caller, Previous};
 use crate::identity::key::Digest;
 
 /// A place where callers are looked up by the digest of their key.
@@ -48,6 +48,23 @@ pub enum State {
     Disabled,
     /// Its team is turned off or deleted.
     TeamDisabled,
+}
+
+impl Entry {
+    /// The same by the key before, which ends with this one at the latest.
+    #[must_use]
+    pub fn by_previous(&self, Previous { since, until }: Previous) -> Self {
+        let until = match self.state {
+            State::Active { until: Some(end) } => end.min(until),
+            State::Active { until: None } | State::Disabled | State::TeamDisabled => until,
+        };
+        let state = match self.state {
+            State::Active { .. } => State::Active { until: Some(until) },
+            off @ (State::Disabled | State::TeamDisabled) => off,
+        };
+        let previous = Some(Box::new(Previous { since, until }));
+        Self { caller: Arc::new(Caller { previous, ..(*self.caller).clone() }), state }
+    }
 }
 
 /// Why a source has no answer. Never the same as "no such key".

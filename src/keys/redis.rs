@@ -2,15 +2,15 @@
 //!
 //! | what | holds |
 //! | --- | --- |
-//! | hash `PREFIXkey:HEX` | `id`, `team`, `scopes` (words), and where they apply `disabled`, `expires` |
-//! | hash `PREFIXteam:NAME` | `scopes` (words), and where they apply `enabled`, `deleted` |
+//! | hash `PREFIXkey:HEX` | `id`, `team`, `scopes` (words), and where they apply `disabled`, `expires`, `sunset`, `since` |
+//! | hash `PREFIXteam:NAME` | `scopes` (words), and where they apply `enabled`, `deleted`, `max_keys` |
 //! | channel `CHANNEL` | `key HEX`, `team NAME` or `all`, after a change |
 //!
 //! Where the server tells of its own changes (`notify-keyspace-events`), those are heard too.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt as _;
 use redis::aio::{MultiplexedConnection, PubSub};
@@ -22,12 +22,19 @@ use super::news::News;
 use super::remote::Source;
 use super::row::Row;
 use crate::config::sources;
+use crate::identity::caller::Previous;
 use crate::identity::key::Digest;
 
 const NAME: &str = "redis";
 /// A connection on which nothing is heard is tried with a ping this often: a server that is gone without a word would
 /// else be believed for ever.
 const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// The fields of a hash.
+pub type Hash = HashMap<String, String>;
+
+/// What those who change keys change too, so that two of them do not decide by the same state. No key, and no news.
+pub const REVISION: &str = "revision";
 
 /// A Redis server.
 #[derive(Debug)]
@@ -42,30 +49,16 @@ impl Redis {
         Self { config, timeout, connection: RefCell::default() }
     }
 
-    /// The password may have been rotated since.
-    fn client(&self) -> Result<Client, SourceError> {
-        let mut info = (*self.config.url).into_connection_info().map_err(down)?;
-        if let Some(file) = &self.config.password_file {
-            let password = std::fs::read_to_string(file).map_err(|error| SourceError::Down {
-                name: NAME,
-                cause: format!("{}: {error}", file.display()),
-            })?;
-            let settings = info.redis_settings().clone().set_password(password.trim());
-            info = info.set_redis_settings(settings);
-        }
-        Client::open(info).map_err(down)
-    }
-
     async fn connection(&self) -> Result<MultiplexedConnection, SourceError> {
         if let Some(connection) = &*self.connection.borrow() {
             return Ok(connection.clone());
         }
-        let connection = self.client()?.get_multiplexed_async_connection().await.map_err(down)?;
+        let connection = client(&self.config)?.get_multiplexed_async_connection().await.map_err(down)?;
         self.connection.replace(Some(connection.clone()));
         Ok(connection)
     }
 
-    async fn hash(&self, name: &str) -> Result<HashMap<String, String>, SourceError> {
+    async fn hash(&self, name: &str) -> Result<Hash, SourceError> {
         let mut connection = self.connection().await?;
         match connection.hgetall(name).await {
             Ok(fields) => Ok(fields),
@@ -79,13 +72,52 @@ impl Redis {
     }
 
     /// Once more where a connection had died unseen.
-    async fn hash_again(&self, name: &str) -> Result<HashMap<String, String>, SourceError> {
+    async fn hash_again(&self, name: &str) -> Result<Hash, SourceError> {
         let had = self.connection.borrow().is_some();
         match self.hash(name).await {
             Err(_) if had && self.connection.borrow().is_none() => self.hash(name).await,
             answer => answer,
         }
     }
+}
+
+/// For a connection. The password may have been rotated since the last.
+pub fn client(config: &sources::Redis) -> Result<Client, SourceError> {
+    let mut info = (*config.url).into_connection_info().map_err(down)?;
+    if let Some(file) = &config.password_file {
+        let password = std::fs::read_to_string(file).map_err(|error| SourceError::Down {
+            name: NAME,
+            cause: format!("{}: {error}", file.display()),
+        })?;
+        let settings = info.redis_settings().clone().set_password(password.trim());
+        info = info.set_redis_settings(settings);
+    }
+    Client::open(info).map_err(down)
+}
+
+/// What the hash of a key and the hash of its team say.
+pub fn row(key: &Hash, ceiling: &Hash) -> Result<Row, SourceError> {
+    let text = |name: &str| key.get(name).map(String::as_str).unwrap_or_default();
+    let (id, team) = (text("id"), text("team"));
+    if id.is_empty() || team.is_empty() {
+        return Err(invalid("a key's hash has no `id` or no `team`"));
+    }
+    let of_team = |name: &str| ceiling.get(name).map(String::as_str);
+    let enabled = truth(of_team("enabled").unwrap_or("true"))?;
+    let deleted = truth(of_team("deleted").unwrap_or("false"))?;
+    let at = |name: &str| key.get(name).map(|text| time(name, text)).transpose();
+    let since = at("since")?.unwrap_or(UNIX_EPOCH);
+    Ok(Row {
+        id: id.into(),
+        team: team.into(),
+        scopes: words(text("scopes")),
+        team_scopes: words(of_team("scopes").unwrap_or_default()),
+        disabled: truth(key.get("disabled").map_or("false", String::as_str))?,
+        // A team that is not there is one that was deleted.
+        team_disabled: ceiling.is_empty() || !enabled || deleted,
+        expires: at("expires")?,
+        previous: at("sunset")?.map(|until| Previous { since, until }),
+    })
 }
 
 impl Source for Redis {
@@ -95,25 +127,9 @@ impl Source for Redis {
         if key.is_empty() {
             return Ok(None);
         }
-        let text = |name: &str| key.get(name).map(String::as_str).unwrap_or_default();
-        let (id, team) = (text("id"), text("team"));
-        if id.is_empty() || team.is_empty() {
-            return Err(invalid("a key's hash has no `id` or no `team`"));
-        }
+        let team = key.get("team").map(String::as_str).unwrap_or_default();
         let ceiling = self.hash(&format!("{prefix}team:{team}")).await?;
-        let of_team = |name: &str| ceiling.get(name).map(String::as_str);
-        let enabled = truth(of_team("enabled").unwrap_or("true"))?;
-        let deleted = truth(of_team("deleted").unwrap_or("false"))?;
-        Ok(Some(Row {
-            id: id.into(),
-            team: team.into(),
-            scopes: words(text("scopes")),
-            team_scopes: words(of_team("scopes").unwrap_or_default()),
-            disabled: truth(key.get("disabled").map_or("false", String::as_str))?,
-            // A team that is not there is one that was deleted.
-            team_disabled: ceiling.is_empty() || !enabled || deleted,
-            expires: key.get("expires").map(|text| time(text)).transpose()?,
-        }))
+        row(&key, &ceiling).map(Some)
     }
 
     async fn listen(&self, hear: &dyn Fn(News)) -> SourceError {
@@ -130,7 +146,7 @@ impl Source for Redis {
 
 impl Redis {
     async fn subscribe(&self) -> Result<PubSub, SourceError> {
-        let client = self.client()?;
+        let client = client(&self.config)?;
         let database = client.get_connection_info().redis_settings().db();
         let mut listening = client.get_async_pubsub().await.map_err(down)?;
         listening.subscribe(&*self.config.channel).await.map_err(down)?;
@@ -147,6 +163,7 @@ impl Redis {
                 Ok(Some(message)) => {
                     let own = message.get_channel_name().strip_prefix("__keyspace@");
                     match own.and_then(|own| own.split_once("__:")) {
+                        Some((_, name)) if name.strip_prefix(&*self.config.prefix) == Some(REVISION) => {}
                         Some((_, name)) => hear(self.named(name)),
                         None => hear(
                             message.get_payload::<String>().map_or(News::Garbage, |text| News::read(&text)),
@@ -185,11 +202,14 @@ fn invalid(cause: impl Into<String>) -> SourceError {
     SourceError::Invalid { name: NAME, cause: cause.into() }
 }
 
-fn words(text: &str) -> Vec<Box<str>> {
+/// The words of a text.
+#[must_use]
+pub fn words(text: &str) -> Vec<Box<str>> {
     text.split([' ', ',']).filter(|word| !word.is_empty()).map(Box::from).collect()
 }
 
-fn truth(text: &str) -> Result<bool, SourceError> {
+/// Whether a field says yes.
+pub fn truth(text: &str) -> Result<bool, SourceError> {
     match text {
         "true" | "1" => Ok(true),
         "false" | "0" | "" => Ok(false),
@@ -197,8 +217,9 @@ fn truth(text: &str) -> Result<bool, SourceError> {
     }
 }
 
-fn time(text: &str) -> Result<SystemTime, SourceError> {
+/// The time in a field of this name.
+pub fn time(name: &str, text: &str) -> Result<SystemTime, SourceError> {
     humantime::parse_rfc3339(text)
         .or_else(|_| humantime::parse_rfc3339(&format!("{text}T00:00:00Z")))
-        .map_err(|_| invalid("`expires` is not a time like 2027-01-31T12:00:00Z"))
+        .map_err(|_| invalid(format!("`{name}` is not a time like 2027-01-31T12:00:00Z")))
 }

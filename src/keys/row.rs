@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{Entry, State};
-use crate::identity::caller::Caller;
+use crate::identity::caller::{Caller, Previous};
 use crate::identity::scope::Scopes;
 
 /// What a server says of a key and its team.
@@ -24,6 +24,8 @@ pub struct Row {
     pub team_disabled: bool,
     /// When the key ends by itself.
     pub expires: Option<SystemTime>,
+    /// Another key has replaced this one.
+    pub previous: Option<Previous>,
 }
 
 impl Row {
@@ -36,13 +38,18 @@ impl Row {
             team: Arc::from(&*self.team),
             key_scopes: set(&self.scopes),
             team_scopes: set(&self.team_scopes),
+            previous: None,
         };
         let state = match self {
             Self { team_disabled: true, .. } => State::TeamDisabled,
             Self { disabled: true, .. } => State::Disabled,
             Self { expires, .. } => State::Active { until: *expires },
         };
-        Entry { caller: Arc::new(caller), state }
+        let entry = Entry { caller: Arc::new(caller), state };
+        match self.previous {
+            Some(previous) => entry.by_previous(previous),
+            None => entry,
+        }
     }
 
     /// About how many bytes of memory its entry takes.

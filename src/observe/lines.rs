@@ -150,6 +150,9 @@ fn line(out: &mut Vec<u8>, second: &mut Second, record: &Record, place: &[u8]) {
         plain(out, b"\",\"layer\":\"", layer.as_bytes());
     }
     out.push(b'"');
+    if record.caller.as_ref().is_some_and(|caller| caller.previous.is_some()) {
+        out.extend_from_slice(b",\"previous\":true");
+    }
     number(out, b",\"status\":", record.status.into());
     number(out, b",\"received\":", record.received);
     number(out, b",\"sent\":", record.sent);

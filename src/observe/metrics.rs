@@ -71,6 +71,7 @@ pub struct Metrics {
     config_loaded: IntGauge,
     keys_loaded: IntGauge,
     keys_refused: IntGauge,
+    keys_deprecated: IntCounterVec,
     revocation_seconds: Histogram,
     /// Channels of sessions that nobody is known to have minted.
     pub sessions_unattributed: IntCounter,
@@ -158,6 +159,7 @@ impl Metrics {
             config_loaded: gauge(r, "scopegate_config_loaded_timestamp_seconds", "When the configuration in force was put in force."),
             keys_loaded: gauge(r, "scopegate_keys_loaded", "Keys that are known."),
             keys_refused: gauge(r, "scopegate_keys_refused", "Rows of the keys file that were left out because of a problem."),
+            keys_deprecated: counters(r, "scopegate_keys_deprecated_total", "Requests with a key that another has replaced, up to its end and after.", &["surface"]),
             revocation_seconds: histogram(r, "scopegate_revocation_seconds", "From the news that a key may not be used any more to the end of the last that lived on it.", &REVOCATION_BUCKETS),
             sessions_unattributed: counter(r, "scopegate_sessions_unattributed_total", "Channels whose session is not known to have been minted with a key."),
             source_up: gauges(r, "scopegate_key_source_up", "1 while a source of keys is connected and its news are heard.", &["source"]),
@@ -253,6 +255,9 @@ impl Metrics {
             ])
         })
         .inc();
+        if record.caller.as_ref().is_some_and(|caller| caller.previous.is_some()) {
+            self.keys_deprecated.with_label_values(&[&*route.surface]).inc();
+        }
         route.decision.observe(record.decided.as_secs_f64());
         if let Some(upstream) = record.upstream {
             route.upstream.observe(upstream.as_secs_f64());

@@ -10,6 +10,7 @@ use scopegate::accept;
 use scopegate::accept::crowd::Crowd;
 use scopegate::accept::drain::Leave;
 use scopegate::gateway::Gateway;
+use scopegate::identity::made;
 use scopegate::keys::change::Changes;
 use scopegate::observe::lines::{self, Lines};
 use scopegate::observe::metrics::Metrics;
@@ -100,4 +101,15 @@ fn a_request_asks_for_memory_no_more_often_than_it_did() {
         println!("{line}: {}.{} allocations a request", tenths / 10, tenths % 10);
         assert!(tenths <= most, "{line}: {tenths} tenths of an allocation a request, {most} until now");
     }
+}
+
+#[test]
+fn a_key_is_held_against_its_checksum_without_memory() {
+    let made = made::key(made::PREFIX, &"x".repeat(made::RANDOM));
+    let long = format!("{}{}", made::PREFIX, "x".repeat(30_000));
+    let counted = measure(|| {
+        assert!(made::may_be_whole(made::PREFIX, made.as_bytes()));
+        assert!(!made::may_be_whole(made::PREFIX, long.as_bytes()));
+    });
+    assert_eq!(counted.count_total, 0);
 }

@@ -1,31 +1,18 @@
 //! `scopegate keys`: what it makes opens what it says.
 
 use std::fs;
-use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
 
-use crate::harness::bearer;
 use crate::harness::client::get;
-use crate::harness::eventually;
+use crate::harness::commands::{keys, text};
 use crate::harness::scopegate::{Scopegate, Setup};
 use crate::harness::upstream::Upstream;
+use crate::harness::{bearer, eventually};
 
-fn keys(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
-        .arg("keys")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program");
-    // It may have ended before it would have read.
-    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
-    child.wait_with_output().expect("an end")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// With room for more keys than its team has.
+fn setup(upstream: &Upstream) -> Setup {
+    let mut setup = Setup::new(upstream);
+    setup.keys = setup.keys.replace("READ_TEAM_APPS] }\n  poor", "READ_TEAM_APPS], max_keys: 20 }\n  poor");
+    setup
 }
 
 fn opens(scopegate: &Scopegate, key: &str) {
@@ -37,7 +24,7 @@ fn opens(scopegate: &Scopegate, key: &str) {
 #[test]
 fn a_new_key_and_one_from_elsewhere_open_what_they_may_as_soon_as_they_are_added() {
     let upstream = Upstream::start();
-    let scopegate = Setup::new(&upstream).start();
+    let scopegate = setup(&upstream).start();
     let file = scopegate.file("keys.yaml").display().to_string();
     let before = fs::read_to_string(&file).expect("a file");
     let common = ["--team", "acme", "--scope", "READ_TEAM_APPS", "--file", &file];
@@ -60,7 +47,7 @@ fn a_new_key_and_one_from_elsewhere_open_what_they_may_as_soon_as_they_are_added
 #[test]
 fn an_entry_that_would_not_be_good_leaves_the_file_as_it_was() {
     let upstream = Upstream::start();
-    let scopegate = Setup::new(&upstream).start();
+    let scopegate = setup(&upstream).start();
     let file = scopegate.file("keys.yaml").display().to_string();
     let before = fs::read_to_string(&file).expect("a file");
     for (arguments, input, said) in [

@@ -150,7 +150,13 @@ impl Scopegate {
         let config = config.unwrap_or_else(|problems| panic!("{}: {problems:?}", table.name));
         let policy = Policy::new(&config.value.live);
         let all = policy.scopes().set(policy.scopes().all());
-        let caller = Caller { key_id: "k".into(), team: "t".into(), key_scopes: all, team_scopes: all };
+        let caller = Caller {
+            key_id: "k".into(),
+            team: "t".into(),
+            key_scopes: all,
+            team_scopes: all,
+            previous: None,
+        };
         let entry = Entry { caller: Arc::new(caller), state: State::Active { until: None } };
         let mut fields = Fields::default();
         fields.push(b"x-api-key", b"k");

@@ -1,6 +1,7 @@
 //! What every test of the whole program needs: the program, an upstream, a client, and patience.
 
 pub mod client;
+pub mod commands;
 pub mod find_my_way;
 pub mod frames;
 pub mod paths;

@@ -1,0 +1,120 @@
+//! A keys file that is changed: everything else of it stays byte for byte, and it is replaced whole or not at all.
+
+use std::fs::{self, File as Opened, TryLockError};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use tempfile::NamedTempFile;
+
+use super::edit::{self, row_lines};
+use super::store::{Change, Decide, Store};
+use crate::config::file::{Loaded, parse_keys, read};
+use crate::config::keys::KeysFile;
+use crate::config::problem::Severity;
+use crate::identity::scope::Scopes;
+
+/// A keys file.
+#[derive(Debug)]
+pub(super) struct File {
+    path: PathBuf,
+}
+
+impl File {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    fn parse(&self, text: &str) -> anyhow::Result<Loaded<KeysFile>> {
+        Ok(parse_keys(&self.path, text, &Scopes::default())?)
+    }
+
+    /// Whole or not at all: a reader sees the old file or the new one.
+    fn replace(&self, real: &Path, folder: &Path, text: &str) -> anyhow::Result<()> {
+        let mut new =
+            NamedTempFile::new_in(folder).with_context(|| format!("cannot write in {}", folder.display()))?;
+        new.write_all(text.as_bytes())?;
+        new.as_file().set_permissions(fs::metadata(real)?.permissions())?;
+        new.as_file().sync_all()?;
+        new.persist(real).with_context(|| format!("cannot replace {}", self.path.display()))?;
+        Ok(())
+    }
+
+    /// What stands in the file after it is what was to be changed, and nothing else.
+    fn checked(&self, text: &str, wanted: &KeysFile) -> anyhow::Result<()> {
+        let after = self.parse(text)?;
+        if after.value == *wanted {
+            return Ok(());
+        }
+        let problems = after.problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let problems: String = problems.map(|problem| format!("\n{problem}")).collect();
+        bail!(
+            "{} is left as it was: the change cannot be made in the way it is written{problems}",
+            self.path.display()
+        )
+    }
+}
+
+impl Store for File {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn read(&mut self) -> anyhow::Result<KeysFile> {
+        Ok(self.parse(&read(&self.path)?)?.value)
+    }
+
+    fn change(&mut self, decide: Decide<'_>) -> anyhow::Result<()> {
+        let real = fs::canonicalize(&self.path)
+            .with_context(|| format!("{} cannot be read", self.path.display()))?;
+        let folder = real.parent().unwrap_or(Path::new("/"));
+        // The folder, since another file stands in the place of this one when it has been changed.
+        let _alone = alone_in(folder)?;
+        let text = read(&self.path)?;
+        let before = self.parse(&text)?.value;
+        let change = decide(&before)?;
+        let with = changed(&self.path, &text, &before, &change)?;
+        self.checked(&with, &change.of(before))?;
+        self.replace(&real, folder, &with)
+    }
+}
+
+/// Held for as long as nobody else may change a keys file of this folder. It ends with the process at the latest.
+fn alone_in(folder: &Path) -> anyhow::Result<Opened> {
+    let cannot = || format!("cannot keep others from writing in {}", folder.display());
+    let lock = Opened::open(folder).with_context(cannot)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            eprintln!("waiting for another who changes keys in {}", folder.display());
+            lock.lock().with_context(cannot)?;
+        }
+        Err(TryLockError::Error(error)) => return Err(error).with_context(cannot),
+    }
+    Ok(lock)
+}
+
+fn changed(path: &Path, text: &str, before: &KeysFile, change: &Change) -> anyhow::Result<String> {
+    let by_hand =
+        |what: &str| format!("{} is written in a way that cannot be edited here; {what}", path.display());
+    match change {
+        Change::Add(keys) => {
+            let rows: Vec<_> = keys
+                .iter()
+                .map(|key| row_lines(key, before.teams.get(key.team).map_or("", |team| &team.name)))
+                .collect();
+            edit::inserted(text, &rows).with_context(|| {
+                let rows: String = rows.iter().map(|row| edit::indented(row, "  ", "\n")).collect();
+                by_hand(&format!(
+                    "`keys:` is no list with one `- id: ...` block a key, paste this there yourself:\n{rows}"
+                ))
+            })
+        }
+        Change::Rotate { id, digest, since, until } => edit::rotated(path, text, id, *digest, *since, *until)
+            .with_context(|| {
+                by_hand("rotate the key there yourself, or write its row as one `- id: ...` block")
+            }),
+        Change::Revoke { id, reason } => edit::revoked(path, text, id, reason.as_deref())
+            .with_context(|| by_hand("write `disabled: true` into the row yourself")),
+    }
+}

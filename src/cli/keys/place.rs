@@ -1,0 +1,124 @@
+//! Where keys are kept: a file, or a source of a configuration.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+
+use super::file::File;
+use super::redis::Redis;
+use super::store::Store;
+use crate::config::file::{parse, read};
+use crate::config::sources::{Remote, Server, Source};
+use crate::identity::made;
+use crate::identity::scope::Scopes;
+
+/// Where keys are kept.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Place {
+    /// A keys file.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The configuration: says where keys are kept, unless --file does, and what the platform defines.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Which of its sources, where it has several: its number, from 1, or its kind.
+    #[arg(long, value_name = "N|file|redis", requires = "config", conflicts_with = "file")]
+    source: Option<String>,
+}
+
+/// What is known of a place.
+pub(super) struct Opened {
+    /// `None` where no place was named.
+    pub(super) store: Option<Box<dyn Store>>,
+    /// What the platform defines, where that is known.
+    pub(super) platform: Option<Scopes>,
+    /// What keys made here begin with, where the configuration says so.
+    pub(super) key_prefix: Option<Box<str>>,
+}
+
+impl Opened {
+    /// What keys made here begin with.
+    pub(super) fn prefix(&self) -> &str {
+        self.key_prefix.as_deref().unwrap_or(made::PREFIX)
+    }
+
+    /// Refuses a key that every request with it would be refused for.
+    pub(super) fn takes(&self, key: &[u8]) -> anyhow::Result<()> {
+        let prefix = self.key_prefix.as_deref().unwrap_or_default();
+        ensure!(
+            prefix.is_empty() || made::may_be_whole(prefix, key),
+            "the key begins with `{prefix}` and is not whole: it was cut off, or a character is another"
+        );
+        Ok(())
+    }
+}
+
+impl Place {
+    /// The place, if one was named.
+    pub(super) fn open(&self) -> anyhow::Result<Opened> {
+        let live = match &self.config {
+            Some(path) => Some(parse(path, &read(path)?)?.value.live),
+            None => None,
+        };
+        let source = match (&self.file, &live) {
+            (Some(file), _) => Some(Source::File(file.clone())),
+            (None, Some(live)) => Some(self.choose(&live.keys)?.clone()),
+            (None, None) => None,
+        };
+        let (key_prefix, platform) = live.map_or((None, None), |live| (live.key_prefix, Some(live.scopes)));
+        Ok(Opened { store: source.map(store).transpose()?, platform, key_prefix })
+    }
+
+    /// The place that must have been named.
+    pub(super) fn need(&self) -> anyhow::Result<(Box<dyn Store>, Opened)> {
+        let mut opened = self.open()?;
+        let store = opened
+            .store
+            .take()
+            .context("say where the keys are: --file keys.yaml, or --config scopegate.yaml")?;
+        Ok((store, opened))
+    }
+
+    fn choose<'s>(&self, sources: &'s [Source]) -> anyhow::Result<&'s Source> {
+        let names: Vec<_> = sources
+            .iter()
+            .enumerate()
+            .map(|(place, source)| format!("{} ({})", place + 1, kind(source)))
+            .collect();
+        let Some(wanted) = &self.source else {
+            return match sources {
+                [only] => Ok(only),
+                _ => bail!(
+                    "the configuration has several sources; say which with --source: {}",
+                    names.join(", ")
+                ),
+            };
+        };
+        let numbered = wanted.parse::<usize>().ok().and_then(|number| sources.get(number.checked_sub(1)?));
+        let mut of_kind = sources.iter().filter(|source| kind(source) == wanted);
+        match (numbered, of_kind.next(), of_kind.next()) {
+            (Some(source), ..) | (None, Some(source), None) => Ok(source),
+            (None, None, _) => bail!("there is no source `{wanted}`; there is {}", names.join(", ")),
+            (None, Some(_), Some(_)) => {
+                bail!("there are several sources `{wanted}`; say its number: {}", names.join(", "))
+            }
+        }
+    }
+}
+
+fn kind(source: &Source) -> &'static str {
+    match source {
+        Source::File(_) => "file",
+        Source::Remote(Remote { server: Server::Redis(_), .. }) => "redis",
+    }
+}
+
+fn store(source: Source) -> anyhow::Result<Box<dyn Store>> {
+    Ok(match source {
+        Source::File(path) => Box::new(File::new(path)),
+        Source::Remote(Remote { server: Server::Redis(redis), cache }) => {
+            Box::new(Redis::open(redis, cache.timeout)?)
+        }
+    })
+}

@@ -1,0 +1,166 @@
+//! A key that another has replaced: it opens the same for a while, and says so to who still uses it.
+
+use std::io::Read as _;
+use std::time::{Duration, SystemTime};
+
+use redis::Commands as _;
+use scopegate::identity::key::Digest;
+
+use crate::harness::client::{Answer, Client, get, request};
+use crate::harness::redis::Redis;
+use crate::harness::scopegate::{Scopegate, Setup, row};
+use crate::harness::stores::{Row, Store as _, Team};
+use crate::harness::upstream::Upstream;
+use crate::harness::{bearer, eventually};
+
+const NEW: &str = "sk_live_new";
+const OLD: &str = "sk_live_old";
+const SINCE: &str = "2026-11-01T00:00:00Z";
+const UNTIL: &str = "2099-01-31T12:00:00Z";
+
+/// What the row of the new key says of the old one.
+fn previous(until: &str) -> String {
+    let digest = Digest::of(OLD.as_bytes());
+    format!(", previous: {{ digest: '{digest}', since: '{SINCE}', until: '{until}' }}")
+}
+
+fn setup(upstream: &Upstream, more: &str) -> Setup {
+    let mut setup = Setup::new(upstream);
+    setup.keys += &row(NEW, "acme", "READ_TEAM_APPS", more);
+    setup
+}
+
+fn ask(scopegate: &Scopegate, method: &str, target: &str, key: &str) -> Answer {
+    Client::connect(scopegate.address).ask(request(method, target, &bearer(key), ""))
+}
+
+fn warned(answer: &Answer) -> (Option<&str>, Option<&str>) {
+    (answer.header("deprecation"), answer.header("sunset"))
+}
+
+/// The old key passes with a warning, the new one without.
+fn check(scopegate: &Scopegate, id: &str) {
+    let warning = (Some("@1793491200"), Some("Sat, 31 Jan 2099 12:00:00 GMT"));
+    for (method, target, status, reason) in [
+        ("GET", "/api/v1/apps", 200, ""),
+        ("POST", "/api/v1/call-tokens", 403, "scope_missing"),
+        ("DELETE", "/api/v1/apps", 405, "method_unknown"),
+    ] {
+        for (key, wanted) in [(OLD, warning), (NEW, (None, None))] {
+            let answer = ask(scopegate, method, target, key);
+            assert_eq!((answer.status, answer.reason()), (status, reason), "{target} {key}");
+            assert_eq!(warned(&answer), wanted, "{target} {key}");
+        }
+    }
+    assert_eq!(warned(&ask(scopegate, "GET", "/api/v1/none", OLD)), (None, None), "it is not looked up");
+    assert_eq!(scopegate.metric("scopegate_keys_deprecated_total{surface=\"sdk\"}"), 3.0);
+    for reason in ["passed", "scope_missing", "method_unknown"] {
+        let of = |old: bool| {
+            let line =
+                scopegate.log_line(|line| line["reason"] == reason && line["previous"].is_boolean() == old);
+            assert_eq!((&line["key"], &line["team"]), (&id.into(), &"acme".into()), "{line}");
+        };
+        of(true);
+        of(false);
+    }
+}
+
+#[test]
+fn both_keys_of_a_file_pass_and_only_the_old_one_is_warned() {
+    let upstream = Upstream::start();
+    let scopegate = setup(&upstream, &previous(UNTIL)).start();
+    assert_eq!(scopegate.metric("scopegate_keys_loaded"), 11.0, "it is one key");
+    check(&scopegate, "id-new");
+    // Another platform is another table.
+    scopegate.edit("scopegate.yaml", "\nscopes: [", "\nscopes: [ANOTHER, ");
+    eventually("the reload", || (scopegate.metric("scopegate_config_generation") >= 2.0).then_some(()));
+    assert!(warned(&ask(&scopegate, "GET", "/api/v1/apps", OLD)).1.is_some());
+    scopegate.edit("keys.yaml", UNTIL, "2026-11-02T00:00:00Z");
+    let ended = eventually("its end", || {
+        let answer = ask(&scopegate, "GET", "/api/v1/apps", OLD);
+        (answer.reason() == "key_expired").then_some(answer)
+    });
+    assert_eq!(ended.status, 401);
+    assert_eq!(warned(&ended), (Some("@1793491200"), Some("Mon, 02 Nov 2026 00:00:00 GMT")));
+    assert_eq!(ask(&scopegate, "GET", "/api/v1/apps", NEW).status, 200);
+}
+
+#[test]
+fn both_keys_of_redis_pass_and_only_the_old_one_is_warned() {
+    let (upstream, Some(mut redis)) = (Upstream::start(), Redis::start()) else { return };
+    redis.team(&Team::default());
+    redis.key(NEW, &Row::default());
+    redis.key(OLD, &Row::default());
+    let name = format!("scopegate:key:{}", Digest::of(OLD.as_bytes()).hex());
+    let sunset = [("sunset", UNTIL), ("since", SINCE)];
+    redis.connection().hset_multiple::<_, _, _, ()>(&name, &sunset).expect("redis-server");
+    let section = format!("keys: {{ {} }}", redis.section());
+    let scopegate = Setup::new(&upstream).with("keys: { file: keys.yaml }", &section).start();
+    eventually("readiness", || (scopegate.ask_admin("/readyz").status == 200).then_some(()));
+    check(&scopegate, "id-a");
+    redis.connection().hset::<_, _, _, ()>(&name, "sunset", "2026-11-02").expect("redis-server");
+    redis.publish("all");
+    eventually("its end", || {
+        (ask(&scopegate, "GET", "/api/v1/apps", OLD).reason() == "key_expired").then_some(())
+    });
+    assert_eq!(ask(&scopegate, "GET", "/api/v1/apps", NEW).status, 200);
+}
+
+#[test]
+fn a_channel_that_is_opened_with_an_old_key_is_warned_too() {
+    let upstream = Upstream::with(|exchange| {
+        exchange.write(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+        );
+        let _ = exchange.stream.read(&mut [0; 64]);
+        false
+    });
+    let channel =
+        "surfaces:\n  calls: { access: key, upgrade: websocket, routes: { GET /ws/calls: READ_TEAM_APPS } }";
+    let scopegate = setup(&upstream, &previous(UNTIL)).with("surfaces:", channel).start();
+    let handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (key, wanted) in [(OLD, true), (NEW, false)] {
+        let mut client = Client::connect(scopegate.address);
+        client.send(request("GET", "/ws/calls", &(bearer(key) + handshake), ""));
+        let (status, headers) = client.head();
+        assert_eq!(status, 101);
+        assert_eq!(headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("sunset")), wanted, "{key}");
+    }
+}
+
+#[test]
+fn what_the_upstream_says_of_its_own_end_stays() {
+    let upstream = Upstream::with(|exchange| exchange.reply("200 OK", "Sunset: theirs\r\n", ""));
+    let scopegate = setup(&upstream, &previous(UNTIL)).start();
+    let answer = ask(&scopegate, "GET", "/api/v1/apps", OLD);
+    assert_eq!(warned(&answer), (Some("@1793491200"), Some("theirs")));
+    assert_eq!(answer.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("sunset")).count(), 1);
+}
+
+#[test]
+fn an_old_key_ends_with_its_time_and_with_the_new_one() {
+    let upstream = Upstream::with(|exchange| {
+        exchange.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        let _ = exchange.stream.read(&mut [0; 64]);
+        false
+    });
+    let soon = humantime::format_rfc3339_millis(SystemTime::now() + Duration::from_millis(1500)).to_string();
+    for more in [previous(&soon), format!("{}, expires: '{soon}'", previous(UNTIL))] {
+        let scopegate = setup(&upstream, &more).start();
+        let open = |key: &str| {
+            let mut client = Client::connect(scopegate.address);
+            client.send(request("GET", "/api/v1/apps", &bearer(key), ""));
+            (client.head().0 == 200).then_some(client)
+        };
+        if let Some(mut stream) = open(OLD) {
+            assert_eq!(stream.chunk().as_deref(), Some(&b"hello"[..]));
+            let mut rest = Vec::new();
+            let _ = stream.stream.read_to_end(&mut rest);
+            assert_eq!(rest, b"", "it is cut");
+        }
+        assert_eq!(get(scopegate.address, "/api/v1/apps", &bearer(OLD)).reason(), "key_expired");
+        assert_eq!(open(NEW).is_some(), !more.contains("expires"));
+    }
+}
