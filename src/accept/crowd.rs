@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::{IntCounterVec, IntGauge};
 
+use crate::observe::seldom::Seldom;
+
 /// Connections of all clients. It is asked when one comes and when one goes, never for a request.
 #[derive(Debug)]
 pub struct Crowd {
     of: Mutex<HashMap<IpAddr, usize>>,
     all: IntGauge,
     refused: IntCounterVec,
+    said: Seldom,
 }
 
 /// How many there may be.
@@ -34,7 +37,7 @@ impl Crowd {
     /// Nobody yet; this gauge follows it, and this counter those who are refused.
     #[must_use]
     pub fn new(all: IntGauge, refused: IntCounterVec) -> Arc<Self> {
-        Arc::new(Self { of: Mutex::default(), all, refused })
+        Arc::new(Self { of: Mutex::default(), all, refused, said: Seldom::default() })
     }
 
     /// A place for one more, if there is one; or where somebody who needs his no more has made room.
@@ -58,6 +61,9 @@ impl Crowd {
         };
         drop(of);
         this.refused.with_label_values(&[full]).inc();
+        if this.said.is_time() {
+            tracing::warn!(limit = full, %client, "a connection was not taken; scopegate_connections_refused_total counts them");
+        }
         None
     }
 }

@@ -1,7 +1,7 @@
 //! Keys that live on a server: what a worker sees of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -17,13 +17,11 @@ use crate::config::sources::{self, Server};
 use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
 use crate::observe::metrics::Metrics;
+use crate::observe::seldom::Seldom;
 use crate::observe::source::SourceMeters;
 
 /// Questions that wait for the keeper: as many as requests may be under way.
 const WAITING: usize = 4_096;
-
-/// Seconds between two warnings of the same.
-const WARN_EVERY: u64 = 10;
 
 /// Keys that live on a server, with what is kept of its answers.
 #[derive(Debug)]
@@ -35,9 +33,8 @@ pub struct Remote {
     desk: mpsc::Sender<Message>,
     ready: Arc<AtomicBool>,
     meters: SourceMeters,
-    began: Instant,
-    /// In seconds since: until then it is not warned of again.
-    quiet_until: AtomicU64,
+    /// When that may be warned of.
+    stale: Seldom,
 }
 
 /// What a server must be able to do.
@@ -79,8 +76,8 @@ impl Remote {
             Server::Redis(redis) => keeper.start(Redis::new(redis.clone(), config.cache.timeout), told),
         }
         let (config, platform) = (config.clone(), platform.clone());
-        let (began, quiet_until) = (Instant::now(), AtomicU64::new(0));
-        Arc::new(Self { config, platform, name, cache, desk, ready, meters, began, quiet_until })
+        let stale = Seldom::default();
+        Arc::new(Self { config, platform, name, cache, desk, ready, meters, stale })
     }
 
     /// Whether this is what another configuration asks for.
@@ -101,15 +98,8 @@ impl Remote {
         self.name
     }
 
-    /// Once in a while: it may be so for every request.
     fn warn_of_stale(&self, age: Duration) {
-        let now = self.began.elapsed().as_secs();
-        let quiet = self.quiet_until.load(Ordering::Relaxed);
-        let again = now + WARN_EVERY;
-        // Of several workers one warns.
-        let mine =
-            || self.quiet_until.compare_exchange(quiet, again, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if now >= quiet && mine() {
+        if self.stale.is_time() {
             let age_s = age.as_secs();
             tracing::warn!(
                 source = self.name,

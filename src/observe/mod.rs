@@ -6,4 +6,5 @@ pub mod lines;
 pub mod metrics;
 pub mod reason;
 pub mod record;
+pub mod seldom;
 pub mod source;

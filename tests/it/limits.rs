@@ -146,6 +146,16 @@ fn where_everybody_is_busy_there_is_no_room() {
     let mut third = Client::connect(scopegate.address);
     assert!(third.is_closed());
     assert_eq!(scopegate.metric("scopegate_connections_refused_total{limit=\"connections\"}"), 1.0);
+    let event = scopegate.event(|event| event["limit"] == "connections");
+    assert_eq!(event["client"], "127.0.0.1", "{event}");
+    // A limit that was raised holds at once: nobody who is inside asks for anything meanwhile.
+    scopegate.edit("scopegate.yaml", "connections: 2", "connections: 3");
+    eventually("room", || {
+        let mut third = Client::connect(scopegate.address);
+        third.stream.get_mut().write_all(request("GET", "/health", "", "").as_bytes()).ok()?;
+        let mut begin = [0; 12];
+        third.stream.read_exact(&mut begin).ok()
+    });
     for client in &mut busy {
         client.send("Host: a\r\n\r\n");
         assert_eq!(client.answer(false).status, 200);
