@@ -25,7 +25,7 @@ use crate::accept::drain::Phase;
 use crate::config::cors::Origins;
 use crate::config::listen::Events;
 use crate::config::route::{Access, ErrorForm, Requirement, Route};
-use crate::config::sources::{Cache, Fail, Redis, Server, Source};
+use crate::config::sources::{Cache, Columns, DigestForm, Fail, Postgres, Redis, Server, Source, Tls};
 use crate::config::surface::{ChannelRefusal, OnFlagOff, Surface};
 use crate::config::upstream::Address;
 use crate::config::values::size;
@@ -168,6 +168,7 @@ fn source(source: &Source) -> Value {
             "redis",
             json!({ "url": url, "password_file": password_file, "prefix": prefix, "channel": channel }),
         ),
+        Server::Postgres(server) => ("postgres", postgres(server)),
     };
     let Cache { fresh, stale, unknown, size: bytes, rate, at_once, timeout, fail } = remote.cache;
     let time = |time| humantime::format_duration(time).to_string();
@@ -183,6 +184,37 @@ fn source(source: &Source) -> Value {
             "timeout": time(timeout),
             "fail": match fail { Fail::Closed => json!("closed"), Fail::StaleFor(for_) => json!({ "stale_for": time(for_) }) },
         },
+    })
+}
+
+fn postgres(server: &Postgres) -> Value {
+    let Postgres { url, password_file, tls, query, digest, columns, channel, pool } = server;
+    let Columns { id, team, scopes, team_scopes, disabled, team_disabled, expires } = columns;
+    let may = |written: &Option<Box<str>>, name: &str| written.as_deref().unwrap_or(name).to_owned();
+    json!({
+        "url": url,
+        "password_file": password_file,
+        "tls": tls.as_ref().map(|tls| match tls {
+            Tls::System => json!("system"),
+            Tls::Authority(file) => json!({ "ca_file": file }),
+        }),
+        "query": query,
+        "digest": match digest {
+            DigestForm::Bytea => "bytea",
+            DigestForm::Hex => "hex",
+            DigestForm::Base64 => "base64",
+        },
+        "columns": {
+            "id": id,
+            "team": team,
+            "scopes": scopes,
+            "team_scopes": may(team_scopes, "team_scopes"),
+            "disabled": may(disabled, "disabled"),
+            "team_disabled": may(team_disabled, "team_disabled"),
+            "expires": may(expires, "expires"),
+        },
+        "channel": channel,
+        "pool": pool,
     })
 }
 

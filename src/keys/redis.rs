@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::SourceError;
 use super::news::News;
 use super::remote::Source;
-use super::row::Row;
+use super::row::{Row, is_word, words};
 use crate::config::sources;
 use crate::identity::key::Digest;
 
@@ -97,8 +97,8 @@ impl Source for Redis {
         }
         let text = |name: &str| key.get(name).map(String::as_str).unwrap_or_default();
         let (id, team) = (text("id"), text("team"));
-        if id.is_empty() || team.is_empty() {
-            return Err(invalid("a key's hash has no `id` or no `team`"));
+        if !is_word(id) || !is_word(team) {
+            return Err(invalid("a key's hash has no `id` or no `team`, or one with a control character"));
         }
         let ceiling = self.hash(&format!("{prefix}team:{team}")).await?;
         let of_team = |name: &str| ceiling.get(name).map(String::as_str);
@@ -183,10 +183,6 @@ fn down(error: RedisError) -> SourceError {
 
 fn invalid(cause: impl Into<String>) -> SourceError {
     SourceError::Invalid { name: NAME, cause: cause.into() }
-}
-
-fn words(text: &str) -> Vec<Box<str>> {
-    text.split([' ', ',']).filter(|word| !word.is_empty()).map(Box::from).collect()
 }
 
 fn truth(text: &str) -> Result<bool, SourceError> {

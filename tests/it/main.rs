@@ -48,6 +48,8 @@ mod limits;
 mod log;
 mod moved;
 mod panics;
+mod postgres;
+mod postgres_queries;
 mod regression;
 mod reload;
 mod remote;
