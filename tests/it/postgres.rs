@@ -143,7 +143,9 @@ fn the_password_is_read_for_every_connection() {
     postgres.run("ALTER ROLE gate PASSWORD 'do_not_show'");
     fs::write(&file, "do_not_show\n").expect("a file");
     until("the new password", &scopegate, KEY, "");
-    let said = format!("{}{}", scopegate.everything_said(), scopegate.ask_admin("/config").text());
+    let config = scopegate.ask_admin("/config").text();
+    assert!(config.contains("SELECT * FROM scopegate.find($1)"), "{config}");
+    let said = format!("{}{config}", scopegate.everything_said());
     assert!(!said.contains("do_not_show"), "{said}");
 }
 
