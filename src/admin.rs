@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 
 use crate::accept::drain::Phase;
 use crate::config::cors::Origins;
+use crate::config::key_digest::KeyDigest;
 use crate::config::listen::Events;
 use crate::config::route::{Access, ErrorForm, Requirement, Route};
 use crate::config::sources::{Cache, Columns, DigestForm, Fail, Postgres, Redis, Server, Source, Tls};
@@ -116,6 +117,7 @@ fn shown(config: &Config) -> Value {
             "access": fixed.log.access,
             "events": match fixed.log.events { Events::Json => "json", Events::Text => "text" },
         },
+        "key_digest": key_digest(&fixed.key_digest),
         "trusted_proxies": live.trusted_proxies.iter().map(ToString::to_string).collect::<Value>(),
         "upstreams": live.upstreams.iter().map(named).collect::<serde_json::Map<_, _>>(),
         "flags": live.flags.iter().map(|flag| (flag.name.to_string(), json!(flag.on))).collect::<serde_json::Map<_, _>>(),
@@ -156,6 +158,13 @@ fn shown(config: &Config) -> Value {
         },
         "surfaces": live.surfaces.iter().map(|each| (each.name.to_string(), surface(live, each))).collect::<serde_json::Map<_, _>>(),
     })
+}
+
+fn key_digest(KeyDigest { pepper_file, .. }: &KeyDigest) -> Value {
+    match pepper_file {
+        Some(file) => json!({ "hmac_sha256": file }),
+        None => json!("sha256"),
+    }
 }
 
 fn source(source: &Source) -> Value {

@@ -1,4 +1,4 @@
--- Keys for scopegate: teams, digests of keys, and news of every change.
+-- Keys for scopegate: teams, digests of keys, and news of every change. For PostgreSQL 11 and later; tried with 15.
 --
 --   psql -v ON_ERROR_STOP=1 -1 -d keys -f schema.sql
 --

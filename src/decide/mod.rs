@@ -18,7 +18,7 @@ use crate::config;
 use crate::config::route::{Access, ErrorForm, Requirement};
 use crate::flags::Flags;
 use crate::identity::caller::Caller;
-use crate::identity::key::Digest;
+use crate::identity::hashing::Hashing;
 use crate::identity::scope::Scopes;
 use crate::keys::{Entry, KeySource, SourceError, State};
 use crate::observe::reason::Reason;
@@ -38,6 +38,7 @@ pub struct Policy {
     flags: Flags,
     scopes: Scopes,
     unmatched: u16,
+    hashing: Hashing,
     /// In the order of the configuration; a [`RouteId`] is a place in it.
     pub routes: Vec<Route>,
     /// In the order of the configuration.
@@ -75,6 +76,7 @@ impl Policy {
             flags: Flags::new(&live.flags),
             scopes: live.scopes.clone(),
             unmatched: live.unmatched,
+            hashing: Hashing::default(),
             routes: Vec::new(),
             surfaces: live.surfaces.clone(),
         };
@@ -101,6 +103,13 @@ impl Policy {
             }
         }
         policy
+    }
+
+    /// The same where keys become digests in this way.
+    #[must_use]
+    pub fn with(mut self, hashing: Hashing) -> Self {
+        self.hashing = hashing;
+        self
     }
 
     /// The first flag of a surface that is off.
@@ -182,7 +191,7 @@ async fn stages<'p>(
     let caller = match surface.access {
         Access::Open => None,
         Access::Key => {
-            let caller = caller(keys, call).await?;
+            let caller = caller(policy, keys, call).await?;
             scope::check(&policy.scopes, route.requirement, &caller)?;
             Some(caller)
         }
@@ -259,8 +268,8 @@ fn asked(call: &Call<'_>, route: &Route, surface: &Surface) -> Result<Ask, Denia
     }
 }
 
-async fn caller(keys: &impl KeySource, call: &Call<'_>) -> Result<Arc<Caller>, Denial> {
-    let digest = Digest::of(credential::find(call.fields)?);
+async fn caller(policy: &Policy, keys: &impl KeySource, call: &Call<'_>) -> Result<Arc<Caller>, Denial> {
+    let digest = policy.hashing.digest(credential::find(call.fields)?);
     let found = keys.find(&digest).await;
     let entry = found.map_err(|error| Denial::KeysUnavailable {
         cause: error.to_string().into(),
@@ -316,7 +325,7 @@ async fn other_methods<'p>(
             return denial;
         }
         if surface.access == Access::Key
-            && let Err(denial) = caller(keys, call).await
+            && let Err(denial) = caller(policy, keys, call).await
         {
             return denial;
         }
@@ -341,6 +350,7 @@ mod tests {
     use http::{Method, Version};
 
     use super::*;
+    use crate::identity::key::Digest;
     use crate::message::fields::Fields;
 
     struct Down;

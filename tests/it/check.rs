@@ -203,7 +203,7 @@ fn connect_asks_every_source_of_keys() {
         let output = run(&["check", "--connect", path.to_str().expect("a path")]);
         (output.status.code(), said(&output))
     };
-    let source = |section: &str| format!("{{ {section}, cache: {{ timeout: 500ms }} }}");
+    let source = |section: &str| format!("{{ {section}, cache: {{ timeout: 5s }} }}");
     let nowhere = source("redis: { url: redis://127.0.0.1:1 }");
     let (code, text) = check(std::slice::from_ref(&nowhere));
     assert!(code == Some(2) && text.contains("`redis` does not answer"), "{text}");

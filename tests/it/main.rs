@@ -48,6 +48,7 @@ mod limits;
 mod log;
 mod moved;
 mod panics;
+mod pepper;
 mod postgres;
 mod postgres_queries;
 mod regression;

@@ -49,7 +49,7 @@ fn hex(key: &str) -> String {
 #[test]
 fn a_server_that_is_gone_lets_nobody_in_and_is_found_again() {
     let (upstream, Some(mut postgres)) = (Upstream::start(), Postgres::start()) else { return };
-    let setup = setup(&mut postgres, &upstream, "", "timeout: 1s");
+    let setup = setup(&mut postgres, &upstream, "", "timeout: 5s");
     postgres.kill();
     let scopegate = setup.start();
     assert_eq!(told(&scopegate, KEY), (503, "keys_unavailable".to_owned()));

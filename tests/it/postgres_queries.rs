@@ -15,7 +15,7 @@ const THEIRS: &str =
     CREATE TABLE hidden AS TABLE theirs;";
 
 fn start(postgres: &Postgres, upstream: &Upstream, more: &str) -> Scopegate {
-    let section = format!("keys: {{ {}, cache: {{ timeout: 1s }} }}", postgres.section_with(more));
+    let section = format!("keys: {{ {}, cache: {{ timeout: 5s }} }}", postgres.section_with(more));
     let scopegate = Setup::new(upstream).with("keys: { file: keys.yaml }", &section).start();
     eventually("readiness", || (scopegate.ask_admin("/readyz").status == 200).then_some(()));
     scopegate

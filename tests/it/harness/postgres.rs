@@ -65,7 +65,8 @@ impl Postgres {
         let mut command = as_owner(&program("postgres").expect("it is installed"));
         command.arg("-D").arg(self.folder.path().join("data")).arg("-k").arg(self.folder.path());
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-c", "shared_buffers=1MB"]);
-        command.args(["-c", "max_connections=20"]);
+        // The system outlives it.
+        command.args(["-c", "max_connections=20", "-c", "fsync=off", "-c", "autovacuum=off"]);
         command.args(settings.iter().flat_map(|setting| ["-c", setting]));
         let log = fs::File::create(self.folder.path().join("log")).expect("a file");
         self.process = Some(command.stdout(Stdio::null()).stderr(log).spawn().expect("a server"));
@@ -163,7 +164,8 @@ fn make_template() -> Option<PathBuf> {
     let initdb = initdb?;
     let version = Command::new(&initdb).arg("--version").output().expect("initdb").stdout;
     let version = String::from_utf8_lossy(&version).replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{version}template"));
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("{version}{}", rustix::process::geteuid().as_raw()));
     if !kept.exists() {
         let folder = tempfile::tempdir().expect("a folder");
         give(folder.path());
