@@ -71,6 +71,26 @@ fn a_server_that_is_gone_lets_nobody_in_and_is_found_again() {
 }
 
 #[test]
+fn a_server_that_hangs_is_noticed_and_found_again() {
+    let (upstream, Some(mut postgres)) = (Upstream::start(), Postgres::start()) else { return };
+    let scopegate = setup(&mut postgres, &upstream, "", "timeout: 1s").start();
+    ready(&scopegate);
+    until("the key", &scopegate, KEY, "");
+    postgres.signal("STOP");
+    for key in ["sk_live_1", "sk_live_2", "sk_live_3"] {
+        assert_eq!(told(&scopegate, key), (503, "keys_unavailable".to_owned()));
+    }
+    assert_eq!(told(&scopegate, KEY).0, 200, "it is fresh");
+    eventually("the loss", || {
+        (scopegate.metric("scopegate_key_source_up{source=\"postgres\"}") == 0.0).then_some(())
+    });
+    postgres.signal("CONT");
+    until("an answer", &scopegate, "sk_live_1", "key_unknown");
+    postgres.run("UPDATE scopegate.keys SET disabled = true");
+    until("the change", &scopegate, KEY, "key_disabled");
+}
+
+#[test]
 fn news_that_were_missed_are_made_up_for() {
     let (upstream, Some(mut postgres)) = (Upstream::start(), Postgres::start()) else { return };
     let scopegate = setup(&mut postgres, &upstream, "", "fresh: 1h, stale: 2h").start();

@@ -50,7 +50,9 @@ impl Postgres {
         self.client = None;
         if let Some(mut process) = self.process.take() {
             // Its children with it: they would hold what the next one needs. It may have ended already.
-            let _ = Command::new("kill").args(["-QUIT", &process.id().to_string()]).output();
+            for signal in ["-QUIT", "-CONT"] {
+                let _ = Command::new("kill").args([signal, &process.id().to_string()]).output();
+            }
             process.wait().expect("its end");
         }
     }
@@ -79,6 +81,14 @@ impl Postgres {
                 Some(client)
             })
         }));
+    }
+
+    /// Sends all of it a signal: `STOP` makes it a server that hangs.
+    pub fn signal(&self, name: &str) {
+        let main = self.process.as_ref().expect("it runs").id().to_string();
+        let children = Command::new("pgrep").args(["-P", &main]).output().expect("pgrep").stdout;
+        let children = String::from_utf8_lossy(&children).into_owned();
+        run(Command::new("kill").arg(format!("-{name}")).arg(&main).args(children.split_whitespace()));
     }
 
     /// Runs statements as the one who may do anything.
