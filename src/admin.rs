@@ -24,9 +24,10 @@ use tokio::net::TcpListener;
 
 use crate::accept::drain::Phase;
 use crate::config::cors::Origins;
+use crate::config::key_digest::KeyDigest;
 use crate::config::listen::Events;
 use crate::config::route::{Access, ErrorForm, Requirement, Route};
-use crate::config::sources::{Cache, Fail, Redis, Server, Source};
+use crate::config::sources::{Cache, Columns, DigestForm, Fail, Postgres, Redis, Server, Source, Tls};
 use crate::config::surface::{ChannelRefusal, OnFlagOff, OnRevoke, Surface};
 use crate::config::upstream::Address;
 use crate::config::values::size;
@@ -140,6 +141,7 @@ fn shown(config: &Config) -> Value {
             "access": fixed.log.access,
             "events": match fixed.log.events { Events::Json => "json", Events::Text => "text" },
         },
+        "key_digest": key_digest(&fixed.key_digest),
         "trusted_proxies": live.trusted_proxies.iter().map(ToString::to_string).collect::<Value>(),
         "upstreams": live.upstreams.iter().map(named).collect::<serde_json::Map<_, _>>(),
         "flags": live.flags.iter().map(|flag| (flag.name.to_string(), json!(flag.on))).collect::<serde_json::Map<_, _>>(),
@@ -182,6 +184,13 @@ fn shown(config: &Config) -> Value {
     })
 }
 
+fn key_digest(KeyDigest { pepper_file, .. }: &KeyDigest) -> Value {
+    match pepper_file {
+        Some(file) => json!({ "hmac_sha256": file }),
+        None => json!("sha256"),
+    }
+}
+
 fn source(source: &Source) -> Value {
     let Source::Remote(remote) = source else {
         let Source::File(file) = source else { return Value::Null };
@@ -192,6 +201,7 @@ fn source(source: &Source) -> Value {
             "redis",
             json!({ "url": url, "password_file": password_file, "prefix": prefix, "channel": channel }),
         ),
+        Server::Postgres(server) => ("postgres", postgres(server)),
     };
     let Cache { fresh, stale, unknown, size: bytes, rate, at_once, timeout, fail } = remote.cache;
     let time = |time| humantime::format_duration(time).to_string();
@@ -207,6 +217,37 @@ fn source(source: &Source) -> Value {
             "timeout": time(timeout),
             "fail": match fail { Fail::Closed => json!("closed"), Fail::StaleFor(for_) => json!({ "stale_for": time(for_) }) },
         },
+    })
+}
+
+fn postgres(server: &Postgres) -> Value {
+    let Postgres { url, password_file, tls, query, digest, columns, channel, pool } = server;
+    let Columns { id, team, scopes, team_scopes, disabled, team_disabled, expires } = columns;
+    let may = |written: &Option<Box<str>>, name: &str| written.as_deref().unwrap_or(name).to_owned();
+    json!({
+        "url": url,
+        "password_file": password_file,
+        "tls": tls.as_ref().map(|tls| match tls {
+            Tls::System => json!("system"),
+            Tls::Authority(file) => json!({ "ca_file": file }),
+        }),
+        "query": query,
+        "digest": match digest {
+            DigestForm::Bytea => "bytea",
+            DigestForm::Hex => "hex",
+            DigestForm::Base64 => "base64",
+        },
+        "columns": {
+            "id": id,
+            "team": team,
+            "scopes": scopes,
+            "team_scopes": may(team_scopes, "team_scopes"),
+            "disabled": may(disabled, "disabled"),
+            "team_disabled": may(team_disabled, "team_disabled"),
+            "expires": may(expires, "expires"),
+        },
+        "channel": channel,
+        "pool": pool,
     })
 }
 

@@ -89,7 +89,7 @@ impl Snapshot {
         metrics: &Arc<Metrics>,
         changes: &Changes,
     ) -> Self {
-        let policy = Policy::new(&config.live);
+        let policy = Policy::new(&config.live).with(config.fixed.key_digest.hashing.clone());
         let upstreams = config.live.upstreams.iter().map(|written| {
             // Its addresses, and through them its pooled connections.
             let same =

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use super::PROBLEMS;
 use crate::config::problem::Problems;
+use crate::config::sources::Source;
 use crate::config::upstream::{Address, Upstream};
 use crate::config::{Config, limits::Timeouts};
+use crate::keys::{SourceError, remote};
 use crate::reload::Files;
 
 /// Prints every problem; ends with [`PROBLEMS`] where one is more than a warning.
@@ -21,7 +23,7 @@ pub(super) fn run(path: &Path, connect: bool) -> ExitCode {
     if let Some(files) = &files
         && connect
     {
-        errors += unreachable(files.config());
+        errors += unreachable(files.config()) + silent(files.config());
     }
     if errors > 0 {
         eprintln!("{}: errors: {errors}, warnings: {warnings}", path.display());
@@ -51,6 +53,28 @@ fn unreachable(config: &Config) -> usize {
     let timeouts = &config.live.timeouts;
     let problems = config.live.upstreams.iter().filter_map(|upstream| reach(upstream, timeouts).err());
     problems.inspect(|problem| eprintln!("{problem}")).count()
+}
+
+/// Says which sources of keys do not answer from here, and how many.
+fn silent(config: &Config) -> usize {
+    let remotes = config.live.keys.iter().filter_map(|source| match source {
+        Source::File(_) => None,
+        Source::Remote(remote) => Some(remote),
+    });
+    let problems = remotes.filter_map(|remote| remote::probe(remote).err());
+    problems.inspect(|problem| eprintln!("keys: error: {problem}\n  hint: {}", hint(problem))).count()
+}
+
+fn hint(problem: &SourceError) -> &'static str {
+    match problem {
+        SourceError::Invalid { .. } => {
+            "every key would be refused with 503 until this is mended; see docs/keys.md"
+        }
+        SourceError::Down { .. }
+        | SourceError::Late { .. }
+        | SourceError::Unsettled { .. }
+        | SourceError::Busy { .. } => "`serve` would start, not be ready, and go on trying",
+    }
 }
 
 fn reach(upstream: &Upstream, timeouts: &Timeouts) -> Result<(), String> {

@@ -6,12 +6,14 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::fields::{Fields, Report};
+use super::key_digest::KeyDigest;
 use super::keys::KeysFile;
 use super::node::{self, Node};
 use super::problem::Problems;
 use super::sources::Source;
 use super::surface::Named;
 use super::{Config, Credential, Fixed, Flag, Live, cors, limits, listen, surface, upstream};
+use crate::identity::hashing::Hashing;
 use crate::identity::made;
 use crate::identity::scope::Scopes;
 
@@ -52,9 +54,19 @@ pub fn parse(path: &Path, text: &str) -> Result<Loaded<Config>, Problems> {
 /// Reads a keys file; an error is what makes all of it useless. Rows with a problem are left out, and opening nothing
 /// is all that they do.
 pub fn parse_keys(path: &Path, text: &str, scopes: &Scopes) -> Result<Loaded<KeysFile>, Problems> {
+    parse_keys_under(path, text, scopes, &Hashing::Sha256)
+}
+
+/// The same where digests are made otherwise.
+pub fn parse_keys_under(
+    path: &Path,
+    text: &str,
+    scopes: &Scopes,
+    hashing: &Hashing,
+) -> Result<Loaded<KeysFile>, Problems> {
     let node = node::parse(path, text)?;
     let mut report = Report::new(path);
-    let value = KeysFile::read(&node, scopes, &mut report);
+    let value = KeysFile::read(&node, scopes, hashing, &mut report);
     let problems = report.into_problems();
     match value {
         Some(value) => Ok(Loaded { value, problems }),
@@ -65,12 +77,12 @@ pub fn parse_keys(path: &Path, text: &str, scopes: &Scopes) -> Result<Loaded<Key
 /// Every section is read whatever is wrong with another, so that all problems are found in one reading.
 fn config(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<Config> {
     let mut top = Fields::of(node, "the configuration", report)?;
-    let (fixed, live) = (fixed(&mut top, report), live(&mut top, path, report));
+    let (fixed, live) = (fixed(&mut top, path, report), live(&mut top, path, report));
     top.done(report);
     Some(Config { fixed: fixed?, live: live? })
 }
 
-fn fixed(top: &mut Fields<'_>, report: &mut Report<'_>) -> Option<Fixed> {
+fn fixed(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Fixed> {
     let listen = top.need("listen", "where clients connect: `listen: [{ address: 0.0.0.0:8080 }]`", report);
     let listen = listen.and_then(|node| listen::Listen::read(node, report));
     let admin = top.or("admin", listen::Admin::default(), report, listen::Admin::read);
@@ -78,7 +90,9 @@ fn fixed(top: &mut Fields<'_>, report: &mut Report<'_>) -> Option<Fixed> {
         node.whole("`workers`", 1, 1024, report).and_then(|count| usize::try_from(count).ok())
     });
     let log = top.or("log", listen::Log::default(), report, listen::Log::read);
-    Some(Fixed { listen: listen?, admin: admin?, workers: workers?, log: log? })
+    let key_digest = top
+        .or("key_digest", KeyDigest::default(), report, |node, report| KeyDigest::read(node, path, report));
+    Some(Fixed { listen: listen?, admin: admin?, workers: workers?, log: log?, key_digest: key_digest? })
 }
 
 fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Live> {

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use super::fields::{Fields, Report, did_you_mean};
 use super::node::{Name, Node, Value};
 use super::problem::Place;
+use crate::identity::hashing::Hashing;
 use crate::identity::key::{Digest, DigestError};
 use crate::identity::scope::Scopes;
 
@@ -76,6 +77,9 @@ pub struct Previous {
 /// How an entry is made that is none: the answer to every plain key.
 const MAKE_A_DIGEST: &str = "no key belongs in this file: `scopegate keys add --stdin` reads one and writes its entry; treat this one as leaked";
 
+/// No key would match such a row, and it must not look good.
+const OTHER_DIGEST: &str = "digest the key again as `key_digest` says, or mend that: without it digests are `sha256:`, under a pepper `hmac-sha256:`";
+
 /// What is known of a row, good or bad.
 struct Row<'n> {
     place: Place,
@@ -90,7 +94,12 @@ struct Row<'n> {
 type Teams<'n> = BTreeMap<&'n str, Option<usize>>;
 
 impl KeysFile {
-    pub(super) fn read(node: &Node, scopes: &Scopes, report: &mut Report<'_>) -> Option<Self> {
+    pub(super) fn read(
+        node: &Node,
+        scopes: &Scopes,
+        hashing: &Hashing,
+        report: &mut Report<'_>,
+    ) -> Option<Self> {
         let mut fields = Fields::of(node, "the keys file", report)?;
         let teams = fields.need("teams", "write `teams: { acme: { scopes: [...] } }`", report);
         let keys = fields.take("keys");
@@ -104,7 +113,7 @@ impl KeysFile {
             Some(Node { value: Value::Nothing, .. }) => &[],
             Some(node) => node.list("`keys`", report)?,
         };
-        let mut met = Met { platform: scopes, unknown: BTreeMap::new() };
+        let mut met = Met { platform: scopes, hashing, unknown: BTreeMap::new() };
         let (mut file, mut places) = (Self::default(), Teams::new());
         for (name, value) in teams {
             let team = Team::read(name, value, &mut met, report);
@@ -182,7 +191,7 @@ impl<'n> Row<'n> {
             report.error(plain.place, format!("{} holds a plain key", fields.what), MAKE_A_DIGEST);
         }
         let digest = fields.need("digest", "`scopegate keys add --stdin` makes one", report);
-        self.digest = digest.and_then(|node| read_digest(node, report));
+        self.digest = digest.and_then(|node| read_digest(node, met.hashing, report));
         let team = fields.need("team", "the team whose ceiling it has: `team: acme`", report);
         let team = team.and_then(|node| team_of(node, teams, report));
         let scopes = fields
@@ -196,7 +205,8 @@ impl<'n> Row<'n> {
         let created = fields.maybe("created", report, |node, report| time(node, "`created`", report));
         let created_by = fields.maybe("created_by", report, |node, report| node.text("`created_by`", report));
         let expires = fields.maybe("expires", report, |node, report| time(node, "`expires`", report));
-        let previous = fields.maybe("previous", report, |node, report| self.read_previous(node, report));
+        let previous =
+            fields.maybe("previous", report, |node, report| self.read_previous(node, met.hashing, report));
         fields.done_among_secrets(report);
         Some(Key {
             id: self.id?.into(),
@@ -213,10 +223,15 @@ impl<'n> Row<'n> {
         })
     }
 
-    fn read_previous(&mut self, node: &'n Node, report: &mut Report<'_>) -> Option<Previous> {
+    fn read_previous(
+        &mut self,
+        node: &'n Node,
+        hashing: &Hashing,
+        report: &mut Report<'_>,
+    ) -> Option<Previous> {
         let mut fields = Fields::of(node, "`previous`", report)?;
         let digest = fields.need("digest", "of the key before: `scopegate keys rotate` writes it", report);
-        self.previous = digest.and_then(|node| read_digest(node, report));
+        self.previous = digest.and_then(|node| read_digest(node, hashing, report));
         if self.previous.is_some() && self.previous == self.digest {
             let hint = "write the digest of the key before, or remove this";
             report.error(node.place, "`previous` has the digest of the key itself", hint);
@@ -266,14 +281,20 @@ fn team_of(node: &Node, teams: &Teams<'_>, report: &mut Report<'_>) -> Option<us
     None
 }
 
-fn read_digest(node: &Node, report: &mut Report<'_>) -> Option<Digest> {
-    let wrong = match Digest::parse(node.text("`digest`", report)?) {
+fn read_digest(node: &Node, hashing: &Hashing, report: &mut Report<'_>) -> Option<Digest> {
+    let prefix = hashing.prefix();
+    let wrong = match hashing.parse(node.text("`digest`", report)?) {
         Ok(digest) => return Some(digest),
         Err(DigestError::Prefix) => {
-            "`digest` does not start with `sha256:`, and may be a plain key".to_owned()
+            format!("`digest` does not start with `{prefix}`, and may be a plain key")
         }
         Err(DigestError::Digit(_)) => {
-            "`digest` has something else than 0-9 and a-f behind `sha256:`, and may be a plain key".to_owned()
+            format!("`digest` has something else than 0-9 and a-f behind `{prefix}`, and may be a plain key")
+        }
+        Err(DigestError::Other) => {
+            let message = format!("`digest` is not the `{prefix}` that the configuration asks for");
+            report.error(node.place, message, OTHER_DIGEST);
+            return None;
         }
         Err(error @ DigestError::Length(_)) => {
             report.error(node.place, format!("`digest` is broken: {error}"), "copy the whole digest again");
@@ -287,6 +308,7 @@ fn read_digest(node: &Node, report: &mut Report<'_>) -> Option<Digest> {
 /// The scopes that the platform defines, and the names of others that were met.
 struct Met<'a> {
     platform: &'a Scopes,
+    hashing: &'a Hashing,
     /// Where each was met first, and how often.
     unknown: BTreeMap<String, (Place, usize)>,
 }

@@ -7,6 +7,7 @@
 pub mod cors;
 pub mod fields;
 pub mod file;
+pub mod key_digest;
 pub mod keys;
 pub mod limits;
 pub mod listen;
@@ -43,6 +44,8 @@ pub struct Fixed {
     pub workers: Option<usize>,
     /// What logs look like.
     pub log: listen::Log,
+    /// How a key becomes the digest that sources know it by.
+    pub key_digest: key_digest::KeyDigest,
 }
 
 /// The sections that a reload changes for the next request.

@@ -18,7 +18,7 @@ use crate::config;
 use crate::config::route::{Access, ErrorForm, Requirement};
 use crate::flags::Flags;
 use crate::identity::caller::Caller;
-use crate::identity::key::Digest;
+use crate::identity::hashing::Hashing;
 use crate::identity::made;
 use crate::identity::scope::Scopes;
 use crate::keys::{Entry, KeySource, State};
@@ -40,6 +40,7 @@ pub struct Policy {
     scopes: Scopes,
     unmatched: u16,
     key_prefix: Option<Box<str>>,
+    hashing: Hashing,
     /// In the order of the configuration; a [`RouteId`] is a place in it.
     pub routes: Vec<Route>,
     /// In the order of the configuration.
@@ -80,6 +81,7 @@ impl Policy {
             scopes: live.scopes.clone(),
             unmatched: live.unmatched,
             key_prefix: live.key_prefix.clone(),
+            hashing: Hashing::default(),
             routes: Vec::new(),
             surfaces: live.surfaces.clone(),
         };
@@ -107,6 +109,13 @@ impl Policy {
             }
         }
         policy
+    }
+
+    /// The same where keys become digests in this way.
+    #[must_use]
+    pub fn with(mut self, hashing: Hashing) -> Self {
+        self.hashing = hashing;
+        self
     }
 
     /// The first flag of a surface that is off.
@@ -270,7 +279,7 @@ async fn caller(policy: &Policy, keys: &impl KeySource, call: &Call<'_>) -> Resu
     if policy.key_prefix.as_deref().is_some_and(|prefix| !made::may_be_whole(prefix, key)) {
         return Err(Denial::KeyMalformed);
     }
-    let digest = Digest::of(key);
+    let digest = policy.hashing.digest(key);
     let found = keys.find(&digest).await;
     usable(found?, call.now)
 }
@@ -342,6 +351,7 @@ mod tests {
     use http::{Method, Version};
 
     use super::*;
+    use crate::identity::key::Digest;
     use crate::keys::SourceError;
     use crate::message::fields::Fields;
 

@@ -1,11 +1,11 @@
-//! What we keep of an API key: its SHA-256 digest, never the key.
+//! What we keep of an API key: a digest of 32 bytes, never the key.
 
 use std::fmt;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-/// The SHA-256 digest of an API key's bytes.
+/// The digest of an API key's bytes: SHA-256, or what [`super::hashing::Hashing`] makes of them.
 ///
 /// A key has enough randomness that a fast hash is safe: there is no dictionary to try.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +17,9 @@ pub enum DigestError {
     /// No `sha256:` in front: most likely the key itself.
     #[error("not a digest: it does not start with `sha256:`")]
     Prefix,
+    /// Made otherwise than the configuration says.
+    #[error("not a digest of the kind that the configuration asks for")]
+    Other,
     /// Not 64 digits behind the prefix.
     #[error("a sha256 digest has 64 hexadecimal digits, this one has {0}")]
     Length(usize),
@@ -30,6 +33,11 @@ impl Digest {
     #[must_use]
     pub fn of(key: &[u8]) -> Self {
         Self(Sha256::digest(key).into())
+    }
+
+    /// These 32 bytes, however they were made.
+    pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
     /// Reads `sha256:` and 64 hexadecimal digits.

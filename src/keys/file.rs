@@ -18,6 +18,7 @@ use crate::config::file::{self, Loaded};
 use crate::config::keys::{KeysFile, Team};
 use crate::config::problem::Problems;
 use crate::identity::caller::{Caller, Previous};
+use crate::identity::hashing::Hashing;
 use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
 
@@ -58,18 +59,23 @@ const LARGE: usize = 1_000;
 const PIECE: usize = 64 * 1024;
 
 /// The same while requests are served, in a thread that stands behind the workers; nobody waits for it but the caller.
-pub async fn read_behind(path: &Path, scopes: &Scopes, known: Option<Fingerprint>) -> Option<Read> {
+pub async fn read_behind(
+    path: &Path,
+    scopes: &Scopes,
+    hashing: &Hashing,
+    known: Option<Fingerprint>,
+) -> Option<Read> {
     let (tell, told) = oneshot::channel();
-    let (file, platform) = (path.to_owned(), scopes.clone());
+    let (file, platform, kind) = (path.to_owned(), scopes.clone(), hashing.clone());
     let spawned = thread::Builder::new().name("reload".into()).spawn(move || {
         // Where it may not stand behind, it is in the way for as long as it takes.
         let _ = rustix::process::nice(BEHIND);
-        let _ = tell.send(read(&file, &platform, known));
+        let _ = tell.send(read(&file, &platform, &kind, known));
     });
     if let Err(error) = spawned {
         // It costs requests their time, and a revocation is worth that.
         tracing::warn!(%error, "no thread could be started; the keys file is read without one");
-        return read(path, scopes, known);
+        return read(path, scopes, hashing, known);
     }
     told.await.unwrap_or_else(|_| {
         let hint = "this is a mistake of scopegate's: please report it, with the file if you can";
@@ -83,13 +89,13 @@ pub async fn read_behind(path: &Path, scopes: &Scopes, known: Option<Fingerprint
 /// A thread of its own takes it apart: what that takes (six times the table) is an arena of the allocator's that is given
 /// back when the thread has freed all of it. So the table is made outside of it, and by nobody else.
 #[must_use]
-pub fn read(path: &Path, scopes: &Scopes, known: Option<Fingerprint>) -> Option<Read> {
+pub fn read(path: &Path, scopes: &Scopes, hashing: &Hashing, known: Option<Fingerprint>) -> Option<Read> {
     thread::scope(|scope| {
         let (hand_over, taken) = sync_channel(0);
         let (done, copied) = sync_channel::<()>(0);
         let name = thread::Builder::new().name("keys".into());
         let spawned = name.spawn_scoped(scope, move || {
-            let parsed = parse(path, scopes, known).map(Arc::new);
+            let parsed = parse(path, scopes, hashing, known).map(Arc::new);
             // An end that is gone is one that nobody waits at.
             let _ = hand_over.send(parsed.clone());
             let _ = copied.recv();
@@ -100,7 +106,7 @@ pub fn read(path: &Path, scopes: &Scopes, known: Option<Fingerprint>) -> Option<
             Err(error) => {
                 // The memory is of less weight than a revocation.
                 tracing::warn!(%error, "no thread could be started; the keys file is read without one");
-                parse(path, scopes, known).map(Arc::new)
+                parse(path, scopes, hashing, known).map(Arc::new)
             }
         };
         let read = parsed.map(|parsed| Read {
@@ -120,7 +126,7 @@ struct Parsed {
     problems: Problems,
 }
 
-fn parse(path: &Path, scopes: &Scopes, known: Option<Fingerprint>) -> Option<Parsed> {
+fn parse(path: &Path, scopes: &Scopes, hashing: &Hashing, known: Option<Fingerprint>) -> Option<Parsed> {
     if known.is_some() && fingerprint(path).ok() == known {
         return None;
     }
@@ -129,7 +135,7 @@ fn parse(path: &Path, scopes: &Scopes, known: Option<Fingerprint>) -> Option<Par
         Err(problems) => return Some(Parsed { fingerprint: None, file: None, problems }),
     };
     let fingerprint = Some(Sha256::digest(&text).into());
-    let (file, problems) = match file::parse_keys(path, &text, scopes) {
+    let (file, problems) = match file::parse_keys_under(path, &text, scopes, hashing) {
         Ok(Loaded { value, problems }) => (Some(value), problems),
         Err(problems) => (None, problems),
     };

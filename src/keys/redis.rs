@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::SourceError;
 use super::news::News;
 use super::remote::Source;
-use super::row::Row;
+use super::row::{Row, is_word, words};
 use crate::config::sources;
 use crate::identity::caller::Previous;
 use crate::identity::key::Digest;
@@ -99,8 +99,8 @@ pub fn client(config: &sources::Redis) -> Result<Client, SourceError> {
 pub fn row(key: &Hash, ceiling: &Hash) -> Result<Row, SourceError> {
     let text = |name: &str| key.get(name).map(String::as_str).unwrap_or_default();
     let (id, team) = (text("id"), text("team"));
-    if id.is_empty() || team.is_empty() {
-        return Err(invalid("a key's hash has no `id` or no `team`"));
+    if !is_word(id) || !is_word(team) {
+        return Err(invalid("a key's hash has no `id` or no `team`, or one with a control character"));
     }
     let of_team = |name: &str| ceiling.get(name).map(String::as_str);
     let enabled = truth(of_team("enabled").unwrap_or("true"))?;
@@ -200,12 +200,6 @@ fn down(error: RedisError) -> SourceError {
 
 fn invalid(cause: impl Into<String>) -> SourceError {
     SourceError::Invalid { name: NAME, cause: cause.into() }
-}
-
-/// The words of a text.
-#[must_use]
-pub fn words(text: &str) -> Vec<Box<str>> {
-    text.split([' ', ',']).filter(|word| !word.is_empty()).map(Box::from).collect()
 }
 
 /// Whether a field says yes.

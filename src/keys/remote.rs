@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::runtime::Builder;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::cache::{Age, Cache};
 use super::change::Changes;
 use super::keeper::{Ask, Keeper, Message};
 use super::news::News;
+use super::postgres::Postgres;
 use super::redis::Redis;
 use super::row::Row;
 use super::{Entry, KeySource, SourceError};
@@ -46,6 +49,44 @@ pub(super) trait Source: 'static {
     async fn listen(&self, hear: &dyn Fn(News)) -> SourceError;
 }
 
+fn name(server: &Server) -> &'static str {
+    match server {
+        Server::Redis(_) => "redis",
+        Server::Postgres(_) => "postgres",
+    }
+}
+
+/// Whether a server can be asked and heard, as things are now.
+pub fn probe(config: &sources::Remote) -> Result<(), SourceError> {
+    let (name, most) = (name(&config.server), config.cache.timeout);
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
+    match &config.server {
+        Server::Redis(redis) => runtime.block_on(probed(name, &Redis::new(redis.clone(), most), most)),
+        Server::Postgres(postgres) => {
+            runtime.block_on(probed(name, &Postgres::new((**postgres).clone(), most), most))
+        }
+    }
+}
+
+async fn probed(name: &'static str, source: &impl Source, most: Duration) -> Result<(), SourceError> {
+    let listening = Notify::new();
+    let hear = |news| {
+        if news == News::Listening {
+            listening.notify_one();
+        }
+    };
+    let heard = timeout(most, async {
+        tokio::select! {
+            error = source.listen(&hear) => Err(error),
+            () = listening.notified() => Ok(()),
+        }
+    });
+    heard.await.unwrap_or(Err(SourceError::Late { name }))?;
+    // No client can send a key without a byte.
+    let asked = timeout(most, source.fetch(&Digest::of(b""))).await;
+    asked.unwrap_or(Err(SourceError::Late { name })).map(|_| ())
+}
+
 impl Remote {
     /// Starts the thread that talks to the server. It ends when nobody holds this any more.
     #[must_use]
@@ -55,9 +96,7 @@ impl Remote {
         changes: &Changes,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
-        let name = match &config.server {
-            Server::Redis(_) => "redis",
-        };
+        let name = name(&config.server);
         let cache = Arc::new(Cache::new(config.cache));
         let (desk, told) = mpsc::channel(WAITING);
         let ready = Arc::<AtomicBool>::default();
@@ -72,8 +111,10 @@ impl Remote {
             metrics: Arc::clone(metrics),
             meters: meters.clone(),
         };
+        let most = config.cache.timeout;
         match &config.server {
-            Server::Redis(redis) => keeper.start(Redis::new(redis.clone(), config.cache.timeout), told),
+            Server::Redis(redis) => keeper.start(Redis::new(redis.clone(), most), told),
+            Server::Postgres(postgres) => keeper.start(Postgres::new((**postgres).clone(), most), told),
         }
         let (config, platform) = (config.clone(), platform.clone());
         let stale = Seldom::default();

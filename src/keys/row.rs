@@ -60,5 +60,16 @@ impl Row {
     }
 }
 
+/// Whether logs and headers can carry it.
+pub(super) fn is_word(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_control)
+}
+
+/// The words of a text, which spaces or commas part.
+#[must_use]
+pub fn words(text: &str) -> Vec<Box<str>> {
+    text.split([' ', ',']).filter(|word| !word.is_empty()).map(Box::from).collect()
+}
+
 /// An entry and its place in a cache, without its names.
 const ENTRY: usize = 320;

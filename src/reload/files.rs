@@ -44,7 +44,7 @@ impl Files {
         let mut good = true;
         let mut keys = Vec::new();
         for path in keys_paths(&config) {
-            let read = keys::read(path, &config.live.scopes, None);
+            let read = keys::read(path, &config.live.scopes, &config.fixed.key_digest.hashing, None);
             let Read { fingerprint, table, problems: more } = read.expect("no text is known yet");
             problems.merge(more);
             good &= table.is_some();

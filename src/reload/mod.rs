@@ -156,12 +156,13 @@ impl Reloader {
     /// True where new keys are good.
     async fn look_at_keys(&mut self) -> bool {
         let scopes = &self.files.config.live.scopes;
+        let hashing = &self.files.config.fixed.key_digest.hashing;
         let mut changed = false;
         for file in &mut self.files.keys {
             if file.stamp.is_still(&file.path) {
                 continue;
             }
-            let read = keys::read_behind(&file.path, scopes, file.text).await;
+            let read = keys::read_behind(&file.path, scopes, hashing, file.text).await;
             let Some(Read { fingerprint, table, problems }) = read else { continue };
             if fingerprint.is_none() {
                 // It could not be read, which may pass without a change.
@@ -237,6 +238,7 @@ fn waiting_for_restart(running: &Config, written: &Config) {
         ("admin", now.admin == then.admin),
         ("workers", now.workers == then.workers),
         ("log", now.log == then.log),
+        ("key_digest", now.key_digest == then.key_digest),
     ] {
         if !same {
             tracing::warn!(section, "changed, and waits for a restart; everything else is in force");

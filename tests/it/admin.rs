@@ -46,7 +46,8 @@ fn the_configuration_is_shown_with_its_defaults_and_without_digests() {
     assert_eq!(config["timeouts"]["connect"], "2s");
     assert_eq!(config["upstreams"]["telapi"]["address"], upstream.address.to_string());
     assert_eq!(config["surfaces"]["webhooks"]["private"], true);
-    assert!(!page.text().contains("sha256"), "{}", page.text());
+    assert_eq!(config["key_digest"], "sha256");
+    assert!(!page.text().contains("sha256:"), "{}", page.text());
 }
 
 #[test]

@@ -9,7 +9,10 @@ use tempfile::TempDir;
 
 use crate::harness::bearer;
 use crate::harness::client::get;
+use crate::harness::postgres::Postgres;
+use crate::harness::redis::Redis;
 use crate::harness::scopegate::{ALL, Scopegate, Setup, row};
+use crate::harness::stores::Store as _;
 use crate::harness::upstream::Upstream;
 
 /// A folder with the two files, and the path of the configuration.
@@ -188,4 +191,41 @@ fn connect_reaches_for_every_upstream() {
         assert_eq!(output.status.success(), good, "{}", said(&output));
         assert!(said(&output).contains(wanted), "{}", said(&output));
     }
+}
+
+#[test]
+fn connect_asks_every_source_of_keys() {
+    let upstream = Upstream::start();
+    let check = |sources: &[String]| {
+        let section = format!("keys: [{}]", sources.join(", "));
+        let setup = Setup::new(&upstream).with("keys: { file: keys.yaml }", &section);
+        let (_folder, path) = written(&setup);
+        let output = run(&["check", "--connect", path.to_str().expect("a path")]);
+        (output.status.code(), said(&output))
+    };
+    let source = |section: &str| format!("{{ {section}, cache: {{ timeout: 5s }} }}");
+    let nowhere = source("redis: { url: redis://127.0.0.1:1 }");
+    let (code, text) = check(std::slice::from_ref(&nowhere));
+    assert!(code == Some(2) && text.contains("`redis` does not answer"), "{text}");
+    if let Some(redis) = Redis::start() {
+        let (code, text) = check(&[source(&redis.section())]);
+        assert!(code == Some(0) && text.contains("good"), "{text}");
+    }
+    let Some(mut postgres) = Postgres::start() else { return };
+    let (code, text) = check(&[source(&postgres.section())]);
+    assert!(code == Some(0) && text.contains("good"), "{text}");
+    for (query, wanted) in [
+        ("SELECT id, team FROM scopegate.find($1)", "the query gives no column `scopes`"),
+        ("SELECT * FROM scopegate.search($1)", "function scopegate.search(bytea) does not exist"),
+        ("SELECT id, team, scopes FROM nothing WHERE digest = $1", "relation \"nothing\" does not exist"),
+        ("SELECT id, team, scopes FROM scopegate.keys WHERE digest = $1", "permission denied for table keys"),
+    ] {
+        let (code, text) = check(&[source(&postgres.section_with(&format!(", query: '{query}'")))]);
+        assert!(code == Some(2) && text.contains(wanted) && text.contains("errors: 1"), "{text}");
+    }
+    // As many as there are.
+    let section = source(&postgres.section());
+    postgres.kill();
+    let (code, text) = check(&[nowhere, section]);
+    assert!(code == Some(2) && text.contains("errors: 2") && text.contains("`postgres` does not"), "{text}");
 }

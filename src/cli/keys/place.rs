@@ -111,6 +111,7 @@ fn kind(source: &Source) -> &'static str {
     match source {
         Source::File(_) => "file",
         Source::Remote(Remote { server: Server::Redis(_), .. }) => "redis",
+        Source::Remote(Remote { server: Server::Postgres(_), .. }) => "postgres",
     }
 }
 
@@ -119,6 +120,9 @@ fn store(source: Source) -> anyhow::Result<Box<dyn Store>> {
         Source::File(path) => Box::new(File::new(path)),
         Source::Remote(Remote { server: Server::Redis(redis), cache }) => {
             Box::new(Redis::open(redis, cache.timeout)?)
+        }
+        Source::Remote(Remote { server: Server::Postgres(_), .. }) => {
+            bail!("keys in PostgreSQL are changed by its own means, see docs/keys.md")
         }
     })
 }

@@ -14,7 +14,7 @@ use crate::config::sources;
 use crate::identity::caller;
 use crate::identity::key::Digest;
 use crate::keys::redis::{self as source, Hash, REVISION};
-use crate::keys::row::Row;
+use crate::keys::row::{Row, words};
 
 /// Who is overtaken by another looks again, so often.
 const TRIES: usize = 64;
@@ -220,7 +220,7 @@ fn team(name: &str, hash: &Hash) -> anyhow::Result<Team> {
     let max_keys = text("max_keys").map(str::parse).transpose();
     Ok(Team {
         name: name.into(),
-        scopes: source::words(text("scopes").unwrap_or_default()),
+        scopes: words(text("scopes").unwrap_or_default()),
         enabled: source::truth(text("enabled").unwrap_or("true"))?,
         deleted: source::truth(text("deleted").unwrap_or("false"))?,
         max_keys: max_keys.with_context(|| format!("`max_keys` of team `{name}` is no number"))?,

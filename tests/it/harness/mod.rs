@@ -5,6 +5,7 @@ pub mod commands;
 pub mod find_my_way;
 pub mod frames;
 pub mod paths;
+pub mod postgres;
 pub mod redis;
 pub mod scopegate;
 pub mod stores;
@@ -35,9 +36,13 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// Whether a server can be started. Where it cannot, that is said out loud, and is a failure where all tests are wanted.
+/// Whether a server can be started.
 pub fn installed(program: &str) -> bool {
-    let found = std::process::Command::new(program).arg("--version").output().is_ok();
+    found(program, std::process::Command::new(program).arg("--version").output().is_ok())
+}
+
+/// Where a server is not there, that is said out loud, and is a failure where all tests are wanted.
+pub fn found(program: &str, found: bool) -> bool {
     let wanted = std::env::var("SCOPEGATE_TESTS").as_deref() == Ok("full");
     assert!(found || !wanted, "{program} is not there; tests/run installs it");
     if !found {

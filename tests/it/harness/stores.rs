@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
+use super::postgres::Postgres;
 use super::redis::Redis;
 use super::scopegate::row;
 
@@ -55,6 +56,9 @@ pub fn stores() -> Vec<(&'static str, Box<dyn Store>)> {
     let mut stores: Vec<(_, Box<dyn Store>)> = vec![("file", Box::new(File::default()))];
     if let Some(redis) = Redis::start() {
         stores.push(("redis", Box::new(redis)));
+    }
+    if let Some(postgres) = Postgres::start() {
+        stores.push(("postgres", Box::new(postgres)));
     }
     stores
 }

@@ -1,10 +1,13 @@
 //! `keys:`: where keys are looked up.
 
+mod postgres;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::fields::{Fields, Report};
 use super::node::{Node, Value};
+pub use postgres::{Columns, DigestForm, Postgres, Tls};
 
 /// A place where keys are looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct Remote {
 pub enum Server {
     /// Redis: a hash a key.
     Redis(Redis),
+    /// PostgreSQL: what a query gives.
+    Postgres(Box<Postgres>),
 }
 
 /// A Redis server.
@@ -181,11 +186,15 @@ impl Source {
     fn read(node: &Node, folder: &Path, report: &mut Report<'_>) -> Option<Self> {
         let mut fields = Fields::of(node, "`keys`", report)?;
         let file = fields.take("file").map(|node| node.text("`file`", report).map(|file| folder.join(file)));
-        let redis = fields.take("redis").map(|node| Redis::read(node, folder, report));
+        let redis = fields.take("redis").map(|node| Some(Server::Redis(Redis::read(node, folder, report)?)));
+        let postgres = fields
+            .take("postgres")
+            .map(|node| Some(Server::Postgres(Box::new(Postgres::read(node, folder, report)?))));
         let cache_node = fields.take("cache");
         let cache = cache_node.map_or(Some(Cache::default()), |node| Cache::read(node, report));
         fields.done(report);
-        let server = redis.map(|redis| redis.map(Server::Redis));
+        let mut servers: Vec<_> = [redis, postgres].into_iter().flatten().collect();
+        let server = servers.pop();
         match (file, server) {
             (Some(file), None) => {
                 if let Some(node) = cache_node {
@@ -197,12 +206,14 @@ impl Source {
                 }
                 file.map(Self::File)
             }
-            (None, Some(server)) => Some(Self::Remote(Remote { server: server?, cache: cache? })),
+            (None, Some(server)) if servers.is_empty() => {
+                Some(Self::Remote(Remote { server: server?, cache: cache? }))
+            }
             (None, None) => {
                 report.error(node.place, "`keys` names no source", HINT);
                 None
             }
-            (Some(_), Some(_)) => {
+            (_, Some(_)) => {
                 report.error(
                     node.place,
                     "`keys` names two sources at once",
@@ -221,9 +232,8 @@ impl Redis {
         let mut fields = Fields::of(node, "`redis`", report)?;
         let url = fields.need("url", "where it is: `url: redis://127.0.0.1:6379/0`", report);
         let url = url.and_then(|node| server_url(node, &["redis"], report));
-        let password_file = fields.maybe("password_file", report, |node, report| {
-            node.text("`password_file`", report).map(|file| folder.join(file))
-        });
+        let password_file = fields
+            .maybe("password_file", report, |node, report| path(node, "`password_file`", folder, report));
         let prefix = fields.or("prefix", Self::PREFIX, report, |node, report| node.text("`prefix`", report));
         let channel =
             fields.or("channel", Self::CHANNEL, report, |node, report| node.word("`channel`", report));
@@ -235,6 +245,10 @@ impl Redis {
             channel: channel?.into(),
         })
     }
+}
+
+fn path(node: &Node, what: &str, folder: &Path, report: &mut Report<'_>) -> Option<PathBuf> {
+    node.text(what, report).map(|file| folder.join(file))
 }
 
 /// An address that holds no secret: the configuration is shown, and a password is read from a file of its own.
@@ -252,9 +266,13 @@ fn server_url(node: &Node, schemes: &[&str], report: &mut Report<'_>) -> Option<
     };
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
     if authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) {
-        let hint = "put it into a file, and write `password_file`; treat this one as leaked";
-        report.error(node.place, "`url` holds a password", hint);
+        holds_a_password(node, report);
         return None;
     }
     Some(text.into())
+}
+
+fn holds_a_password(node: &Node, report: &mut Report<'_>) {
+    let hint = "put it into a file, and write `password_file`; treat this one as leaked";
+    report.error(node.place, "`url` holds a password", hint);
 }
