@@ -207,6 +207,7 @@ fn source(source: &Source) -> Value {
     let time = |time| humantime::format_duration(time).to_string();
     json!({
         kind: server,
+        "last_good": remote.last_good.as_ref().map(|last| json!({ "file": last.file, "max_age": humantime::format_duration(last.max_age).to_string() })),
         "cache": {
             "fresh": time(fresh),
             "stale": time(stale),

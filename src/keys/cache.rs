@@ -24,6 +24,8 @@ pub struct Cache {
     unknown: sync::Cache<Digest, u64>,
     /// The table's epoch: what was kept before it moved is not looked at any more.
     epoch: AtomicU64,
+    /// The server has been heard since the start.
+    reached: AtomicBool,
 }
 
 /// A key that the server knew.
@@ -36,6 +38,8 @@ pub struct Known {
     at: Instant,
     /// News may have been missed since.
     doubtful: AtomicBool,
+    /// It was said before this start, and may be used until then, unless the server has been reached since.
+    survives: Option<Instant>,
     refreshing: AtomicBool,
 }
 
@@ -51,19 +55,26 @@ pub enum Age {
 }
 
 impl Cache {
-    /// Empty.
+    /// Empty; what was said before a start is kept for so long.
     #[must_use]
-    pub fn new(bounds: sources::Cache) -> Self {
+    pub fn new(bounds: sources::Cache, over_a_start: Duration) -> Self {
         let longest = match bounds.fail {
             Fail::Closed => bounds.stale,
             Fail::StaleFor(time) => bounds.stale.max(time),
         };
+        let longest = longest.max(over_a_start);
         let known = sync::Cache::builder()
             .max_capacity(bounds.size)
             .weigher(|_, known: &Arc<Known>| known.weight)
             .time_to_live(longest);
         let unknown = sync::Cache::builder().max_capacity(STRANGERS).time_to_live(bounds.unknown);
-        Self { bounds, known: known.build(), unknown: unknown.build(), epoch: AtomicU64::new(0) }
+        Self {
+            bounds,
+            known: known.build(),
+            unknown: unknown.build(),
+            epoch: AtomicU64::new(0),
+            reached: AtomicBool::new(false),
+        }
     }
 
     /// What is known of a key.
@@ -94,6 +105,9 @@ impl Cache {
     /// Whether what is known may be used where the server does not answer.
     #[must_use]
     pub fn outlasts(&self, known: &Known, now: Instant) -> bool {
+        if known.survives.is_some_and(|until| now < until) && !self.reached.load(Ordering::Acquire) {
+            return true;
+        }
         match self.bounds.fail {
             Fail::Closed => false,
             Fail::StaleFor(time) => now.saturating_duration_since(known.at) < time,
@@ -120,11 +134,36 @@ impl Cache {
             epoch: self.epoch(),
             at,
             doubtful: AtomicBool::new(false),
+            survives: None,
             refreshing: AtomicBool::new(false),
         };
         self.unknown.invalidate(&digest);
         self.known.insert(digest, Arc::new(known));
         Some(entry)
+    }
+
+    /// What was said so long ago, before this start; it is good until it is older than this.
+    pub(super) fn restore(&self, rows: Vec<(Digest, Row)>, platform: &Scopes, age: Duration, most: Duration) {
+        let now = Instant::now();
+        for (digest, row) in rows {
+            let known = Known {
+                entry: row.entry(platform),
+                weight: row.weight(),
+                epoch: self.epoch(),
+                at: now.checked_sub(age).unwrap_or(now),
+                doubtful: AtomicBool::new(true),
+                survives: Some(now + most.saturating_sub(age)),
+                refreshing: AtomicBool::new(false),
+            };
+            self.known.insert(digest, Arc::new(known));
+        }
+    }
+
+    /// Everything that is known.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Digest, Entry)> {
+        let epoch = self.epoch();
+        let known = self.known.iter().filter(move |(_, known)| known.epoch == epoch);
+        known.map(|(digest, known)| (*digest, known.entry.clone()))
     }
 
     /// Forgets a key.
@@ -152,6 +191,7 @@ impl Cache {
 
     /// Everything must be asked for again before it is used, unless the server does not answer.
     pub(super) fn doubt_all(&self) {
+        self.reached.store(true, Ordering::Release);
         for (_, known) in &self.known {
             known.doubtful.store(true, Ordering::Release);
         }

@@ -3,7 +3,7 @@
 //! Answers and news meet here alone, so their order is known: an answer to a question that was asked before the news is
 //! not kept and not given, but asked for again.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,17 +13,18 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{LocalSet, spawn_blocking, spawn_local};
 use tokio::time::{sleep, timeout};
 
 use super::cache::Cache;
 use super::change::{Change, Changes, Which};
+use super::last_good;
 use super::news::News;
 use super::remote::Source;
 use super::row::Row;
 use super::strangers::Strangers;
 use super::{Entry, SourceError};
-use crate::config::sources;
+use crate::config::sources::{self, LastGood};
 use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
 use crate::observe::metrics::Metrics;
@@ -31,6 +32,8 @@ use crate::observe::source::SourceMeters;
 
 /// How often a question is asked again because the answer was overtaken by news.
 const OVERTAKEN: usize = 4;
+/// What is kept is written for the next start this often.
+const WRITE_EVERY: Duration = Duration::from_secs(5);
 /// Between two attempts to reach a server, at first and at most; each waits for some part of it, so that replicas do not
 /// come all at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -61,6 +64,7 @@ pub(super) struct Ask {
 pub(super) struct Keeper {
     pub(super) name: &'static str,
     pub(super) bounds: sources::Cache,
+    pub(super) last_good: Option<LastGood>,
     pub(super) cache: Arc<Cache>,
     pub(super) platform: Scopes,
     pub(super) changes: Changes,
@@ -86,6 +90,8 @@ struct Desk<S> {
     source: S,
     flights: RefCell<HashMap<Digest, Flight>>,
     turns: Semaphore,
+    /// What is kept has changed since it was written.
+    unwritten: Cell<bool>,
     strangers: Strangers,
 }
 
@@ -98,7 +104,8 @@ impl Keeper {
                 Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
             let turns = Semaphore::new(self.bounds.at_once);
             let strangers = Strangers::new(self.bounds.rate, Instant::now());
-            let desk = Rc::new(Desk { keeper: self, source, flights: RefCell::default(), turns, strangers });
+            let (flights, unwritten) = (RefCell::default(), Cell::new(false));
+            let desk = Rc::new(Desk { keeper: self, source, flights, turns, unwritten, strangers });
             LocalSet::new().block_on(&runtime, desk.run(told));
         });
         if let Err(error) = spawned {
@@ -111,6 +118,7 @@ impl Keeper {
 impl<S: Source> Desk<S> {
     async fn run(self: Rc<Self>, mut told: mpsc::Receiver<Message>) {
         let listening = spawn_local(Rc::clone(&self).listen());
+        let writing = spawn_local(Rc::clone(&self).write());
         while let Some(message) = told.recv().await {
             match message {
                 Message::Ask(ask) => self.take(ask),
@@ -118,6 +126,7 @@ impl<S: Source> Desk<S> {
             }
         }
         listening.abort();
+        writing.abort();
     }
 
     fn take(self: &Rc<Self>, Ask { digest, stranger, answer }: Ask) {
@@ -127,6 +136,23 @@ impl<S: Source> Desk<S> {
         } else {
             flights.insert(digest, Flight { waiting: vec![answer], stranger, ..Flight::default() });
             spawn_local(Rc::clone(self).answer(digest));
+        }
+    }
+
+    /// Writes what is kept for the next start, for as long as the process lives.
+    async fn write(self: Rc<Self>) {
+        let Some(LastGood { file, .. }) = &self.keeper.last_good else { return };
+        loop {
+            sleep(WRITE_EVERY).await;
+            if !self.unwritten.replace(false) {
+                continue;
+            }
+            let (cache, platform, file) =
+                (Arc::clone(&self.keeper.cache), self.keeper.platform.clone(), file.clone());
+            let written = spawn_blocking(move || last_good::write(&file, cache.all(), &platform)).await;
+            if let Ok(Err(error)) = written {
+                tracing::warn!(error = format!("{error:#}"), "what the source of keys says cannot be kept");
+            }
         }
     }
 
@@ -146,7 +172,10 @@ impl<S: Source> Desk<S> {
             self.strangers.was_known();
         }
         let answer = match fetched {
-            Ok((row, at)) => Ok(self.keeper.cache.keep(digest, row.as_ref(), &self.keeper.platform, at)),
+            Ok((row, at)) => {
+                self.unwritten.set(true);
+                Ok(self.keeper.cache.keep(digest, row.as_ref(), &self.keeper.platform, at))
+            }
             Err(error) => {
                 if let Some(known) = self.keeper.cache.known(&digest) {
                     known.ends_refresh();

@@ -8,6 +8,7 @@ pub mod change;
 pub mod file;
 pub mod guests;
 mod keeper;
+mod last_good;
 pub mod news;
 mod postgres;
 pub mod redis;

@@ -11,12 +11,13 @@ use tokio::time::timeout;
 use super::cache::{Age, Cache};
 use super::change::Changes;
 use super::keeper::{Ask, Keeper, Message};
+use super::last_good;
 use super::news::News;
 use super::postgres::Postgres;
 use super::redis::Redis;
 use super::row::Row;
 use super::{Entry, KeySource, SourceError};
-use crate::config::sources::{self, Server};
+use crate::config::sources::{self, LastGood, Server};
 use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
 use crate::observe::metrics::Metrics;
@@ -87,6 +88,28 @@ async fn probed(name: &'static str, source: &impl Source, most: Duration) -> Res
     asked.unwrap_or(Err(SourceError::Late { name })).map(|_| ())
 }
 
+/// Takes what was kept over a start; false where there is nothing that can be used.
+fn restore(LastGood { file, max_age }: &LastGood, name: &str, cache: &Cache, platform: &Scopes) -> bool {
+    match last_good::read(file, *max_age) {
+        Ok((rows, age)) => {
+            let (keys, age_s) = (rows.len(), age.as_secs());
+            tracing::info!(
+                source = name,
+                keys,
+                age_s,
+                "what the source of keys said before this start is used"
+            );
+            cache.restore(rows, platform, age, *max_age);
+            true
+        }
+        Err(error) => {
+            let file = file.display();
+            tracing::warn!(source = name, %file, error = format!("{error:#}"), "what was said before is not used");
+            false
+        }
+    }
+}
+
 impl Remote {
     /// Starts the thread that talks to the server. It ends when nobody holds this any more.
     #[must_use]
@@ -97,13 +120,16 @@ impl Remote {
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         let name = name(&config.server);
-        let cache = Arc::new(Cache::new(config.cache));
+        let over_a_start = config.last_good.as_ref().map_or(Duration::ZERO, |last| last.max_age);
+        let cache = Arc::new(Cache::new(config.cache, over_a_start));
         let (desk, told) = mpsc::channel(WAITING);
-        let ready = Arc::<AtomicBool>::default();
+        let restored = config.last_good.as_ref().is_some_and(|last| restore(last, name, &cache, platform));
+        let ready = Arc::new(AtomicBool::new(restored));
         let meters = metrics.source(name);
         let keeper = Keeper {
             name,
             bounds: config.cache,
+            last_good: config.last_good.clone(),
             cache: Arc::clone(&cache),
             platform: platform.clone(),
             changes: changes.clone(),

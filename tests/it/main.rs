@@ -47,6 +47,7 @@ mod keys;
 mod keys_docs;
 mod keys_edits;
 mod keys_stores;
+mod last_good;
 mod limits;
 mod log;
 mod moved;

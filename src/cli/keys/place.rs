@@ -118,7 +118,7 @@ fn kind(source: &Source) -> &'static str {
 fn store(source: Source) -> anyhow::Result<Box<dyn Store>> {
     Ok(match source {
         Source::File(path) => Box::new(File::new(path)),
-        Source::Remote(Remote { server: Server::Redis(redis), cache }) => {
+        Source::Remote(Remote { server: Server::Redis(redis), cache, .. }) => {
             Box::new(Redis::open(redis, cache.timeout)?)
         }
         Source::Remote(Remote { server: Server::Postgres(_), .. }) => {

@@ -1,5 +1,6 @@
 //! `keys:`: where keys are looked up.
 
+mod last_good;
 mod postgres;
 
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use super::fields::{Fields, Report};
 use super::node::{Node, Value};
+pub use last_good::LastGood;
 pub use postgres::{Columns, DigestForm, Postgres, Tls};
 
 /// A place where keys are looked up.
@@ -25,6 +27,8 @@ pub struct Remote {
     pub server: Server,
     /// What is kept of its answers.
     pub cache: Cache,
+    /// Where that is kept over a start, if it is.
+    pub last_good: Option<LastGood>,
 }
 
 /// A server that knows keys.
@@ -192,22 +196,21 @@ impl Source {
             .map(|node| Some(Server::Postgres(Box::new(Postgres::read(node, folder, report)?))));
         let cache_node = fields.take("cache");
         let cache = cache_node.map_or(Some(Cache::default()), |node| Cache::read(node, report));
+        let last_node = fields.take("last_good");
+        let last_good = last_node.map_or(Some(None), |node| LastGood::read(node, folder, report).map(Some));
         fields.done(report);
         let mut servers: Vec<_> = [redis, postgres].into_iter().flatten().collect();
         let server = servers.pop();
         match (file, server) {
             (Some(file), None) => {
-                if let Some(node) = cache_node {
-                    report.error(
-                        node.place,
-                        "a file has no `cache`",
-                        "remove this: a file is whole in memory",
-                    );
+                for node in [cache_node, last_node].into_iter().flatten() {
+                    let hint = "remove this: a file is whole in memory, and there at every start";
+                    report.error(node.place, "a file has no `cache`, and no `last_good`", hint);
                 }
                 file.map(Self::File)
             }
             (None, Some(server)) if servers.is_empty() => {
-                Some(Self::Remote(Remote { server: server?, cache: cache? }))
+                Some(Self::Remote(Remote { server: server?, cache: cache?, last_good: last_good? }))
             }
             (None, None) => {
                 report.error(node.place, "`keys` names no source", HINT);
