@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 
 use crate::accept::drain::Phase;
 use crate::config::cors::Origins;
+use crate::config::endpoint::{Http, Sent};
 use crate::config::listen::Events;
 use crate::config::route::{Access, ErrorForm, Requirement, Route};
 use crate::config::sources::{Cache, Fail, Redis, Server, Source};
@@ -168,6 +169,7 @@ fn source(source: &Source) -> Value {
             "redis",
             json!({ "url": url, "password_file": password_file, "prefix": prefix, "channel": channel }),
         ),
+        Server::Http(http) => ("http", endpoint(http)),
     };
     let Cache { fresh, stale, unknown, size: bytes, rate, at_once, timeout, fail } = remote.cache;
     let time = |time| humantime::format_duration(time).to_string();
@@ -182,6 +184,29 @@ fn source(source: &Source) -> Value {
             "at_once": at_once,
             "timeout": time(timeout),
             "fail": match fail { Fail::Closed => json!("closed"), Fail::StaleFor(for_) => json!({ "stale_for": time(for_) }) },
+        },
+    })
+}
+
+fn endpoint(http: &Http) -> Value {
+    let Http { url, send, field, bearer_file, ca_file, retries, failures, answer } = http;
+    json!({
+        "url": url.text,
+        "send": match send { Sent::Digest => "digest", Sent::Key => "key" },
+        "field": field,
+        "bearer_file": bearer_file,
+        "ca_file": ca_file,
+        "retries": retries,
+        "failures": failures,
+        "answer": {
+            "active": answer.active,
+            "id": answer.id,
+            "team": answer.team,
+            "scopes": answer.scopes,
+            "expires": answer.expires,
+            "team_scopes": answer.team_scopes,
+            "disabled": answer.disabled,
+            "team_disabled": answer.team_disabled,
         },
     })
 }

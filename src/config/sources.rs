@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::endpoint::{self, Http};
 use super::fields::{Fields, Report};
 use super::node::{Node, Value};
 
@@ -29,6 +30,8 @@ pub struct Remote {
 pub enum Server {
     /// Redis: a hash a key.
     Redis(Redis),
+    /// An endpoint: a question a key.
+    Http(Box<Http>),
 }
 
 /// A Redis server.
@@ -175,17 +178,37 @@ impl Source {
         }
         // All of them are read, so that the problems of all are found.
         let read = items.iter().map(|item| Self::read(item, folder, report)).collect::<Vec<_>>();
+        for (item, source) in items.iter().zip(&read).rev().skip(1) {
+            if source.as_ref().is_some_and(Self::wants_key) {
+                let hint =
+                    "put it last: who is inside is looked up again without the key, and no further than here";
+                report.error(item.place, "a source with `send: key` is not the last", hint);
+            }
+        }
         read.into_iter().collect()
+    }
+
+    fn wants_key(&self) -> bool {
+        match self {
+            Self::Remote(Remote { server: Server::Http(http), .. }) => http.send == endpoint::Sent::Key,
+            Self::Remote(_) | Self::File(_) => false,
+        }
     }
 
     fn read(node: &Node, folder: &Path, report: &mut Report<'_>) -> Option<Self> {
         let mut fields = Fields::of(node, "`keys`", report)?;
         let file = fields.take("file").map(|node| node.text("`file`", report).map(|file| folder.join(file)));
         let redis = fields.take("redis").map(|node| Redis::read(node, folder, report));
+        let http = fields.take("http").map(|node| Http::read(node, folder, report));
         let cache_node = fields.take("cache");
         let cache = cache_node.map_or(Some(Cache::default()), |node| Cache::read(node, report));
         fields.done(report);
-        let server = redis.map(|redis| redis.map(Server::Redis));
+        let servers = [
+            redis.map(|redis| redis.map(Server::Redis)),
+            http.map(|http| http.map(Box::new).map(Server::Http)),
+        ];
+        let mut servers = servers.into_iter().flatten();
+        let (server, more) = (servers.next(), servers.next().is_some());
         match (file, server) {
             (Some(file), None) => {
                 if let Some(node) = cache_node {
@@ -197,12 +220,12 @@ impl Source {
                 }
                 file.map(Self::File)
             }
-            (None, Some(server)) => Some(Self::Remote(Remote { server: server?, cache: cache? })),
+            (None, Some(server)) if !more => Some(Self::Remote(Remote { server: server?, cache: cache? })),
             (None, None) => {
                 report.error(node.place, "`keys` names no source", HINT);
                 None
             }
-            (Some(_), Some(_)) => {
+            (_, Some(_)) => {
                 report.error(
                     node.place,
                     "`keys` names two sources at once",

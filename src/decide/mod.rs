@@ -18,8 +18,8 @@ use crate::config;
 use crate::config::route::{Access, ErrorForm, Requirement};
 use crate::flags::Flags;
 use crate::identity::caller::Caller;
-use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
+use crate::keys::presented::Presented;
 use crate::keys::{Entry, KeySource, SourceError, State};
 use crate::observe::reason::Reason;
 
@@ -260,8 +260,8 @@ fn asked(call: &Call<'_>, route: &Route, surface: &Surface) -> Result<Ask, Denia
 }
 
 async fn caller(keys: &impl KeySource, call: &Call<'_>) -> Result<Arc<Caller>, Denial> {
-    let digest = Digest::of(credential::find(call.fields)?);
-    let found = keys.find(&digest).await;
+    let presented = Presented::now(credential::find(call.fields)?);
+    let found = keys.find(&presented).await;
     let entry = found.map_err(|error| Denial::KeysUnavailable {
         cause: error.to_string().into(),
         reason: match error {
@@ -269,7 +269,8 @@ async fn caller(keys: &impl KeySource, call: &Call<'_>) -> Result<Arc<Caller>, D
             SourceError::Down { .. }
             | SourceError::Late { .. }
             | SourceError::Invalid { .. }
-            | SourceError::Unsettled { .. } => Reason::KeysUnavailable,
+            | SourceError::Unsettled { .. }
+            | SourceError::Keyless { .. } => Reason::KeysUnavailable,
         },
     })?;
     usable(entry, call.now)
@@ -346,7 +347,7 @@ mod tests {
     struct Down;
 
     impl KeySource for Down {
-        async fn find(&self, _digest: &Digest) -> Result<Option<Entry>, SourceError> {
+        async fn find(&self, _: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
             Err(SourceError::Late { name: "redis" })
         }
     }

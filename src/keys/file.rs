@@ -12,6 +12,7 @@ use std::thread;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
+use super::presented::Presented;
 use super::{Entry, KeySource, SourceError, State};
 use crate::config::file::{self, Loaded};
 use crate::config::keys::{KeysFile, Team};
@@ -218,8 +219,8 @@ impl Table {
 }
 
 impl KeySource for Table {
-    async fn find(&self, digest: &Digest) -> Result<Option<Entry>, SourceError> {
-        Ok(self.entries.get(digest).cloned())
+    async fn find(&self, presented: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
+        Ok(self.entries.get(&presented.digest).cloned())
     }
 }
 

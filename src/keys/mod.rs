@@ -7,8 +7,10 @@ pub mod cache;
 pub mod change;
 pub mod file;
 pub mod guests;
+mod http;
 mod keeper;
 pub mod news;
+pub mod presented;
 mod redis;
 pub mod remote;
 pub mod row;
@@ -17,12 +19,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::identity::caller::Caller;
-use crate::identity::key::Digest;
+use presented::Presented;
 
 /// A place where callers are looked up by the digest of their key.
 pub trait KeySource {
-    /// The entry with this digest; `None` where there is none.
-    fn find(&self, digest: &Digest) -> impl Future<Output = Result<Option<Entry>, SourceError>>;
+    /// The entry of this key; `None` where there is none.
+    fn find(&self, presented: &Presented<'_>) -> impl Future<Output = Result<Option<Entry>, SourceError>>;
 }
 
 /// A known key.
@@ -76,6 +78,12 @@ pub enum SourceError {
     /// What it knows changes faster than it is read.
     #[error("the key source `{name}` changes faster than it can be read")]
     Unsettled {
+        /// As the configuration names it.
+        name: &'static str,
+    },
+    /// It is asked with the key itself, and only a request brings that.
+    #[error("the key source `{name}` is asked with the key itself, which only a request brings")]
+    Keyless {
         /// As the configuration names it.
         name: &'static str,
     },
@@ -133,11 +141,11 @@ impl Keys {
 
 impl KeySource for Keys {
     /// A source that has no answer ends the search: a later one must not admit what this one may have revoked.
-    async fn find(&self, digest: &Digest) -> Result<Option<Entry>, SourceError> {
+    async fn find(&self, presented: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
         for source in &self.0 {
             let found = match source {
-                Source::File(table) => table.find(digest).await?,
-                Source::Remote(remote) => remote.find(digest).await?,
+                Source::File(table) => table.find(presented).await?,
+                Source::Remote(remote) => remote.find(presented).await?,
             };
             if found.is_some() {
                 return Ok(found);

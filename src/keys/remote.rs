@@ -8,11 +8,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::cache::{Age, Cache};
 use super::change::Changes;
+use super::http::Http;
 use super::keeper::{Ask, Keeper};
+use super::presented::{Plain, Presented};
 use super::redis::Redis;
 use super::{Entry, KeySource, SourceError};
+use crate::config::endpoint::Sent;
 use crate::config::sources::{self, Server};
-use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
 use crate::observe::metrics::Metrics;
 use crate::observe::source::SourceMeters;
@@ -41,9 +43,10 @@ pub struct Remote {
 /// What a server must be able to do.
 pub(super) trait Source: 'static {
     /// What it knows of a key.
-    async fn fetch(&self, digest: &Digest) -> Result<Option<super::row::Row>, SourceError>;
+    async fn fetch(&self, presented: &Presented<'_>) -> Result<Option<super::row::Row>, SourceError>;
 
-    /// Hears of changes for as long as the connection holds; says [`super::news::News::Listening`] once it does.
+    /// Hears of changes for as long as the connection holds; says [`super::news::News::Listening`] once it does, or
+    /// [`super::news::News::Silent`] where there will be none.
     async fn listen(&self, hear: &dyn Fn(super::news::News)) -> SourceError;
 }
 
@@ -58,6 +61,7 @@ impl Remote {
     ) -> Arc<Self> {
         let name = match &config.server {
             Server::Redis(_) => "redis",
+            Server::Http(_) => "http",
         };
         let cache = Arc::new(Cache::new(config.cache));
         let (asks, asked) = mpsc::channel(WAITING);
@@ -75,6 +79,7 @@ impl Remote {
         };
         match &config.server {
             Server::Redis(redis) => keeper.start(Redis::new(redis.clone(), config.cache.timeout), asked),
+            Server::Http(http) => keeper.start(Http::new((**http).clone(), &config.cache), asked),
         }
         let (config, platform) = (config.clone(), platform.clone());
         let (began, quiet_until) = (Instant::now(), AtomicU64::new(0));
@@ -117,28 +122,47 @@ impl Remote {
         }
     }
 
-    async fn ask(&self, digest: &Digest, stranger: bool) -> Result<Option<Entry>, SourceError> {
+    async fn ask(&self, presented: &Presented<'_>, stranger: bool) -> Result<Option<Entry>, SourceError> {
         let (answer, answered) = oneshot::channel();
         let busy = || SourceError::Busy { name: self.name };
-        self.asks.try_send(Ask { digest: *digest, stranger, answer }).map_err(|_| busy())?;
+        let ask = self.question(presented, stranger, answer)?;
+        self.asks.try_send(ask).map_err(|_| busy())?;
         let gone = || SourceError::Down { name: self.name, cause: "its thread has ended".to_owned() };
         answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// The key goes along only to a source that is asked with it. One that is asked for again, without a request, cannot be.
+    fn question(
+        &self,
+        presented: &Presented<'_>,
+        stranger: bool,
+        answer: oneshot::Sender<Result<Option<Entry>, SourceError>>,
+    ) -> Result<Ask, SourceError> {
+        let keyless = || SourceError::Keyless { name: self.name };
+        let plain = match &self.config.server {
+            Server::Http(http) if http.send == Sent::Key => {
+                Some(Plain::of(presented.key.ok_or_else(keyless)?))
+            }
+            Server::Http(_) | Server::Redis(_) => None,
+        };
+        Ok(Ask { digest: presented.digest, plain, stranger, answer })
     }
 }
 
 impl KeySource for Remote {
-    async fn find(&self, digest: &Digest) -> Result<Option<Entry>, SourceError> {
-        match self.at_hand(digest) {
+    async fn find(&self, presented: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
+        match self.at_hand(presented) {
             Some(found) => Ok(found),
             // In a box of its own: most requests do not wait, and need no room for it.
-            None => Box::pin(self.ask_first(digest)).await,
+            None => Box::pin(self.ask_first(presented)).await,
         }
     }
 }
 
 impl Remote {
     /// What is good without asking; the outer nothing where the server must be asked.
-    fn at_hand(&self, digest: &Digest) -> Option<Option<Entry>> {
+    fn at_hand(&self, presented: &Presented<'_>) -> Option<Option<Entry>> {
+        let digest = &presented.digest;
         let Some(known) = self.cache.known(digest) else {
             return self.cache.is_unknown(digest).then_some(None);
         };
@@ -148,7 +172,10 @@ impl Remote {
                 if known.begins_refresh() {
                     // Nobody waits for it; where there is no room now, the next request tries.
                     let (answer, _) = oneshot::channel();
-                    let _ = self.asks.try_send(Ask { digest: *digest, stranger: false, answer });
+                    let ask = self.question(presented, false, answer);
+                    if !ask.is_ok_and(|ask| self.asks.try_send(ask).is_ok()) {
+                        known.ends_refresh();
+                    }
                 }
             }
             Age::Old => return None,
@@ -157,9 +184,9 @@ impl Remote {
     }
 
     /// What the server says, or, where it does not answer, what it said before, if that may be used.
-    async fn ask_first(&self, digest: &Digest) -> Result<Option<Entry>, SourceError> {
-        let known = self.cache.known(digest);
-        match (self.ask(digest, known.is_none()).await, known) {
+    async fn ask_first(&self, presented: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
+        let known = self.cache.known(&presented.digest);
+        match (self.ask(presented, known.is_none()).await, known) {
             (Err(_), Some(known)) if self.cache.outlasts(&known, Instant::now()) => {
                 self.meters.stale();
                 self.warn_of_stale(known.age(Instant::now()));

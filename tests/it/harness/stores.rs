@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
+use super::introspection::Introspection;
 use super::redis::Redis;
 use super::scopegate::row;
 
@@ -56,6 +57,7 @@ pub fn stores() -> Vec<(&'static str, Box<dyn Store>)> {
     if let Some(redis) = Redis::start() {
         stores.push(("redis", Box::new(redis)));
     }
+    stores.push(("http", Box::new(Introspection::start())));
     stores
 }
 
