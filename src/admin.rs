@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 
 use crate::accept::drain::Phase;
 use crate::config::cors::Origins;
+use crate::config::endpoint::{Http, Sent};
 use crate::config::key_digest::KeyDigest;
 use crate::config::listen::Events;
 use crate::config::route::{Access, ErrorForm, Requirement, Route};
@@ -202,6 +203,7 @@ fn source(source: &Source) -> Value {
             json!({ "url": url, "password_file": password_file, "prefix": prefix, "channel": channel }),
         ),
         Server::Postgres(server) => ("postgres", postgres(server)),
+        Server::Http(http) => ("http", endpoint(http)),
     };
     let Cache { fresh, stale, unknown, size: bytes, rate, at_once, timeout, fail } = remote.cache;
     let time = |time| humantime::format_duration(time).to_string();
@@ -249,6 +251,29 @@ fn postgres(server: &Postgres) -> Value {
         },
         "channel": channel,
         "pool": pool,
+    })
+}
+
+fn endpoint(http: &Http) -> Value {
+    let Http { url, send, field, bearer_file, ca_file, retries, failures, answer } = http;
+    json!({
+        "url": url.text,
+        "send": match send { Sent::Digest => "digest", Sent::Key => "key" },
+        "field": field,
+        "bearer_file": bearer_file,
+        "ca_file": ca_file,
+        "retries": retries,
+        "failures": failures,
+        "answer": {
+            "active": answer.active,
+            "id": answer.id,
+            "team": answer.team,
+            "scopes": answer.scopes,
+            "expires": answer.expires,
+            "team_scopes": answer.team_scopes,
+            "disabled": answer.disabled,
+            "team_disabled": answer.team_disabled,
+        },
     })
 }
 

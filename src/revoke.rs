@@ -1,7 +1,6 @@
 //! Ends what lives on a key that may not be used any more: requests under way, event streams, channels.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::task::spawn_local;
@@ -11,8 +10,8 @@ use crate::exchange::Stay;
 use crate::identity::key::Digest;
 use crate::keys::change::{Change, Heard, Which};
 use crate::keys::guests::Guests;
-use crate::keys::{Entry, KeySource as _, State};
-use crate::observe::ending::Ending;
+use crate::keys::presented::Presented;
+use crate::keys::{Entry, KeySource as _, SourceError, State};
 use crate::observe::reason::Reason;
 use crate::snapshot::Shared;
 
@@ -20,7 +19,7 @@ use crate::snapshot::Shared;
 pub async fn follow(guests: Rc<Guests<Stay>>, shared: Shared, mut heard: Heard) {
     let lost = || Change { which: Which::Any, ending: shared.metrics.ending() };
     while let Some(change) = heard.next(lost).await {
-        look_at(guests.concerned(&change), &guests, &shared, &change.ending);
+        look_at(guests.concerned(&change), &guests, &shared, &change);
     }
 }
 
@@ -28,28 +27,33 @@ pub async fn follow(guests: Rc<Guests<Stay>>, shared: Shared, mut heard: Heard) 
 pub fn expire(guests: &Rc<Guests<Stay>>, shared: &Shared) {
     let digests = guests.expired(SystemTime::now());
     if !digests.is_empty() {
-        look_at(digests, guests, shared, &shared.metrics.ending());
+        look_at(digests, guests, shared, &Change { which: Which::Any, ending: shared.metrics.ending() });
     }
 }
 
 /// Each key on its own: where keys live elsewhere, one look-up may take its time.
-fn look_at(digests: Vec<Digest>, guests: &Rc<Guests<Stay>>, shared: &Shared, ending: &Arc<Ending>) {
+fn look_at(digests: Vec<Digest>, guests: &Rc<Guests<Stay>>, shared: &Shared, change: &Change) {
     for digest in digests {
-        let (guests, shared, ending) = (Rc::clone(guests), shared.clone(), Arc::clone(ending));
-        spawn_local(async move { look(digest, &guests, &shared, &ending).await });
+        let (guests, shared, change) = (Rc::clone(guests), shared.clone(), change.clone());
+        spawn_local(async move { look(digest, &guests, &shared, &change).await });
     }
 }
 
-/// Looks a key up again, and ends whom it would not admit any more. Where nobody can say, it admits nobody.
-async fn look(digest: Digest, guests: &Guests<Stay>, shared: &Shared, ending: &Arc<Ending>) {
+/// Looks a key up again, and ends whom it would not admit any more. Where nobody can say, it admits nobody; unless nobody
+/// has said that anything is different, and somebody may be able to say later.
+async fn look(digest: Digest, guests: &Guests<Stay>, shared: &Shared, change: &Change) {
     let snapshot = shared.current.load();
-    let found = snapshot.keys.find(&digest).await;
+    let found = snapshot.keys.find(&Presented::before(digest)).await;
+    let later = matches!(&found, Err(error) if !matches!(error, SourceError::Keyless { .. }));
+    if later && change.which == Which::Due {
+        return;
+    }
     let until = match &found {
         Ok(Some(Entry { state: State::Active { until }, .. })) => *until,
         Ok(_) | Err(_) => None,
     };
     let (platform, now) = (snapshot.policy.scopes(), SystemTime::now());
-    guests.look(&digest, until, ending, |stay| {
+    guests.look(&digest, until, &change.ending, |stay| {
         let Ok(entry) = &found else { return Some(Reason::KeysUnavailable) };
         let still = reconsider(&stay.snapshot.policy, stay.route, platform, entry.clone(), now);
         still.err().map(|denial| denial.reason())

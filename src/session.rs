@@ -15,6 +15,7 @@ use crate::exchange::{Exchange, Stay};
 use crate::identity::caller::Caller;
 use crate::keys::KeySource as _;
 use crate::keys::guests::{Guest, Guests, Reception};
+use crate::keys::presented::Presented;
 use crate::keys::sessions::{Minting, Owner, Sessions};
 use crate::message::head::Head;
 use crate::snapshot::{Held, Shared};
@@ -49,7 +50,7 @@ pub async fn attribute(
         return Ok(Owned { caller: Some(caller), guest: None });
     }
     let reception = Reception::new(&snapshot.keys, guests);
-    let found = reception.find(&digest).await?;
+    let found = reception.find(&Presented::before(digest)).await?;
     if let Err(denial) = usable(found, now) {
         return Err(Denial::SessionEnded { caller, reason: denial.reason() });
     }

@@ -73,6 +73,7 @@ fn hint(problem: &SourceError) -> &'static str {
         SourceError::Down { .. }
         | SourceError::Late { .. }
         | SourceError::Unsettled { .. }
+        | SourceError::Keyless { .. }
         | SourceError::Busy { .. } => "`serve` would start, not be ready, and go on trying",
     }
 }

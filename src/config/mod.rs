@@ -5,6 +5,7 @@
 //! what a value is used for.
 
 pub mod cors;
+pub mod endpoint;
 pub mod fields;
 pub mod file;
 pub mod key_digest;

@@ -79,7 +79,7 @@ impl Upstream {
 
 impl Address {
     /// An address, or a name of letters, digits, `-` and `_` whose last label is no number: `300.1.1.1` is neither.
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return (address.port() != 0).then_some(Self::Socket(address));
         }
@@ -93,6 +93,14 @@ impl Address {
         let last = name.rsplit('.').next().unwrap_or_default();
         let is_name = name.len() <= 253 && name.split('.').all(label) && last.parse::<u64>().is_err();
         is_name.then(|| Self::Name { host: host.into(), port })
+    }
+
+    /// What is sent there leaves no machine.
+    pub(super) fn is_this_machine(&self) -> bool {
+        match self {
+            Self::Socket(address) => address.ip().is_loopback(),
+            Self::Name { host, .. } => **host == *"localhost",
+        }
     }
 }
 

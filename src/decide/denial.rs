@@ -100,7 +100,8 @@ impl From<SourceError> for Denial {
             SourceError::Down { .. }
             | SourceError::Late { .. }
             | SourceError::Invalid { .. }
-            | SourceError::Unsettled { .. } => Reason::KeysUnavailable,
+            | SourceError::Unsettled { .. }
+            | SourceError::Keyless { .. } => Reason::KeysUnavailable,
         };
         Self::KeysUnavailable { reason, cause: error.to_string().into() }
     }

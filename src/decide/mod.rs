@@ -21,6 +21,7 @@ use crate::identity::caller::Caller;
 use crate::identity::hashing::Hashing;
 use crate::identity::made;
 use crate::identity::scope::Scopes;
+use crate::keys::presented::Presented;
 use crate::keys::{Entry, KeySource, State};
 use crate::observe::reason::Reason;
 
@@ -279,8 +280,8 @@ async fn caller(policy: &Policy, keys: &impl KeySource, call: &Call<'_>) -> Resu
     if policy.key_prefix.as_deref().is_some_and(|prefix| !made::may_be_whole(prefix, key)) {
         return Err(Denial::KeyMalformed);
     }
-    let digest = policy.hashing.digest(key);
-    let found = keys.find(&digest).await;
+    let presented = Presented { digest: policy.hashing.digest(key), key: Some(key) };
+    let found = keys.find(&presented).await;
     usable(found?, call.now)
 }
 
@@ -351,14 +352,13 @@ mod tests {
     use http::{Method, Version};
 
     use super::*;
-    use crate::identity::key::Digest;
     use crate::keys::SourceError;
     use crate::message::fields::Fields;
 
     struct Down;
 
     impl KeySource for Down {
-        async fn find(&self, _digest: &Digest) -> Result<Option<Entry>, SourceError> {
+        async fn find(&self, _: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
             Err(SourceError::Late { name: "redis" })
         }
     }

@@ -26,6 +26,8 @@ pub enum Which {
     One(Digest),
     /// Nobody can say: some of them, or all.
     Any,
+    /// None, as far as anybody knows: time has passed, and who is inside is looked at again.
+    Due,
 }
 
 impl Which {
@@ -34,7 +36,7 @@ impl Which {
     pub fn may_be(&self, digest: &Digest) -> bool {
         match self {
             Self::One(one) => one == digest,
-            Self::Any => true,
+            Self::Any | Self::Due => true,
         }
     }
 }

@@ -13,6 +13,7 @@ use std::time::UNIX_EPOCH;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
+use super::presented::Presented;
 use super::{Entry, KeySource, SourceError, State};
 use crate::config::file::{self, Loaded};
 use crate::config::keys::{KeysFile, Team};
@@ -241,8 +242,8 @@ impl Table {
 }
 
 impl KeySource for Table {
-    async fn find(&self, digest: &Digest) -> Result<Option<Entry>, SourceError> {
-        Ok(self.get(digest))
+    async fn find(&self, presented: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
+        Ok(self.get(&presented.digest))
     }
 }
 

@@ -14,7 +14,8 @@ use std::time::SystemTime;
 use slab::Slab;
 use tokio::task::AbortHandle;
 
-use super::change::Change;
+use super::change::{Change, Which};
+use super::presented::Presented;
 use super::{Entry, KeySource, SourceError, State};
 use crate::identity::key::Digest;
 use crate::observe::ending::Ending;
@@ -82,9 +83,10 @@ impl<S> Guests<S> {
         let mut digests = Vec::new();
         for (_, seat) in self.seats.borrow_mut().iter_mut() {
             match seat.stay {
-                Stay::Pending => seat.stay = Stay::Moved,
-                Stay::Admitted(_) if change.which.may_be(&seat.digest) => digests.push(seat.digest),
-                Stay::Admitted(_) | Stay::Moved | Stay::Ended(_) => {}
+                _ if !change.which.may_be(&seat.digest) => {}
+                Stay::Pending if change.which != Which::Due => seat.stay = Stay::Moved,
+                Stay::Admitted(_) => digests.push(seat.digest),
+                Stay::Pending | Stay::Moved | Stay::Ended(_) => {}
             }
         }
         distinct(digests)
@@ -240,10 +242,10 @@ impl<'k, K, S> Reception<'k, K, S> {
 }
 
 impl<K: KeySource, S> KeySource for Reception<'_, K, S> {
-    async fn find(&self, digest: &Digest) -> Result<Option<Entry>, SourceError> {
+    async fn find(&self, presented: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
         loop {
-            let guest = Guests::enter(self.guests, *digest);
-            let found = self.keys.find(digest).await;
+            let guest = Guests::enter(self.guests, presented.digest);
+            let found = self.keys.find(presented).await;
             if guest.with(|seat| matches!(seat.stay, Stay::Moved)) {
                 continue;
             }

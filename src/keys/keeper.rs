@@ -20,6 +20,7 @@ use super::cache::Cache;
 use super::change::{Change, Changes, Which};
 use super::last_good;
 use super::news::News;
+use super::presented::{Plain, Presented};
 use super::remote::Source;
 use super::row::Row;
 use super::strangers::Strangers;
@@ -53,6 +54,8 @@ pub(super) enum Message {
 pub(super) struct Ask {
     /// About this key.
     pub(super) digest: Digest,
+    /// Itself, where the source is asked with it.
+    pub(super) plain: Option<Plain>,
     /// It is not kept: those that turn out to be unknown are limited, since anybody can make them up.
     pub(super) stranger: bool,
     /// Where the answer goes.
@@ -129,13 +132,13 @@ impl<S: Source> Desk<S> {
         writing.abort();
     }
 
-    fn take(self: &Rc<Self>, Ask { digest, stranger, answer }: Ask) {
+    fn take(self: &Rc<Self>, Ask { digest, plain, stranger, answer }: Ask) {
         let mut flights = self.flights.borrow_mut();
         if let Some(flight) = flights.get_mut(&digest) {
             flight.waiting.push(answer);
         } else {
             flights.insert(digest, Flight { waiting: vec![answer], stranger, ..Flight::default() });
-            spawn_local(Rc::clone(self).answer(digest));
+            spawn_local(Rc::clone(self).answer(digest, plain));
         }
     }
 
@@ -157,11 +160,12 @@ impl<S: Source> Desk<S> {
     }
 
     /// Asks one question, and answers everybody who waits for it.
-    async fn answer(self: Rc<Self>, digest: Digest) {
+    async fn answer(self: Rc<Self>, digest: Digest, plain: Option<Plain>) {
+        let before = self.keeper.cache.known(&digest);
         let stranger = self.flights.borrow().get(&digest).is_some_and(|flight| flight.stranger);
         let fetched = if !stranger || self.strangers.enter(self.keeper.bounds.timeout).await {
             let _turn = self.turns.acquire().await;
-            self.fetch(&digest).await
+            self.fetch(&Presented { digest, key: plain.as_ref().map(Plain::bytes) }).await
         } else {
             self.keeper.meters.lookup("refused", None);
             Err(SourceError::Busy { name: self.keeper.name })
@@ -174,10 +178,15 @@ impl<S: Source> Desk<S> {
         let answer = match fetched {
             Ok((row, at)) => {
                 self.unwritten.set(true);
-                Ok(self.keeper.cache.keep(digest, row.as_ref(), &self.keeper.platform, at))
+                let entry = self.keeper.cache.keep(digest, row.as_ref(), &self.keeper.platform, at);
+                // Who is inside on it need not wait to be looked at.
+                if before.is_some_and(|before| entry.as_ref() != Some(&before.entry)) {
+                    self.tell(Which::One(digest));
+                }
+                Ok(entry)
             }
             Err(error) => {
-                if let Some(known) = self.keeper.cache.known(&digest) {
+                if let Some(known) = before {
                     known.ends_refresh();
                 }
                 Err(error)
@@ -190,7 +199,8 @@ impl<S: Source> Desk<S> {
     }
 
     /// An answer that no news has overtaken, and when it was asked for.
-    async fn fetch(&self, digest: &Digest) -> Result<(Option<Row>, Instant), SourceError> {
+    async fn fetch(&self, asked: &Presented<'_>) -> Result<(Option<Row>, Instant), SourceError> {
+        let digest = &asked.digest;
         let (name, most) = (self.keeper.name, self.keeper.bounds.timeout);
         for _ in 0..OVERTAKEN {
             if let Some(flight) = self.flights.borrow_mut().get_mut(digest) {
@@ -198,7 +208,7 @@ impl<S: Source> Desk<S> {
                 flight.teams.clear();
             }
             let at = Instant::now();
-            let fetched = timeout(most, self.source.fetch(digest)).await;
+            let fetched = timeout(most, self.source.fetch(asked)).await;
             let row = fetched.unwrap_or(Err(SourceError::Late { name }));
             self.keeper.meters.lookup(
                 match &row {
@@ -241,8 +251,10 @@ impl<S: Source> Desk<S> {
 
     /// What is kept is forgotten first, then who is asking is told to ask again, then the workers look at who is inside.
     fn hear(&self, news: &News) {
-        let Keeper { cache, meters, metrics, changes, .. } = &self.keeper;
-        meters.news(news.kind());
+        let Keeper { cache, meters, .. } = &self.keeper;
+        if *news != News::Silent {
+            meters.news(news.kind());
+        }
         let mut flights = self.flights.borrow_mut();
         let which = match news {
             News::Listening => {
@@ -250,6 +262,10 @@ impl<S: Source> Desk<S> {
                 flights.values_mut().for_each(|flight| flight.overtaken = true);
                 self.listening();
                 Which::Any
+            }
+            News::Silent => {
+                self.listening();
+                Which::Due
             }
             News::Key(digest) => {
                 cache.forget(digest);
@@ -275,10 +291,17 @@ impl<S: Source> Desk<S> {
                 "news that cannot be read: all keys are looked up again"
             );
         }
-        changes.tell(Change { which, ending: metrics.ending() });
+        self.tell(which);
+    }
+
+    fn tell(&self, which: Which) {
+        self.keeper.changes.tell(Change { which, ending: self.keeper.metrics.ending() });
     }
 
     fn listening(&self) {
+        if self.keeper.meters.up.get() == 1 {
+            return;
+        }
         self.keeper.meters.up.set(1);
         let first = !self.keeper.ready.swap(true, Ordering::Relaxed);
         tracing::info!(source = self.keeper.name, first, "the source of keys is heard");

@@ -7,10 +7,12 @@ pub mod cache;
 pub mod change;
 pub mod file;
 pub mod guests;
+mod http;
 mod keeper;
 mod last_good;
 pub mod news;
 mod postgres;
+pub mod presented;
 pub mod redis;
 pub mod remote;
 pub mod row;
@@ -21,12 +23,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::identity::caller::{Caller, Previous};
-use crate::identity::key::Digest;
+use presented::Presented;
 
 /// A place where callers are looked up by the digest of their key.
 pub trait KeySource {
-    /// The entry with this digest; `None` where there is none.
-    fn find(&self, digest: &Digest) -> impl Future<Output = Result<Option<Entry>, SourceError>>;
+    /// The entry of this key; `None` where there is none.
+    fn find(&self, presented: &Presented<'_>) -> impl Future<Output = Result<Option<Entry>, SourceError>>;
 }
 
 /// A known key.
@@ -100,6 +102,12 @@ pub enum SourceError {
         /// As the configuration names it.
         name: &'static str,
     },
+    /// It is asked with the key itself, and only a request brings that.
+    #[error("the key source `{name}` is asked with the key itself, which only a request brings")]
+    Keyless {
+        /// As the configuration names it.
+        name: &'static str,
+    },
     /// As many unknown keys are asked for as are allowed.
     #[error("more unknown keys than `{name}` is asked for")]
     Busy {
@@ -154,11 +162,11 @@ impl Keys {
 
 impl KeySource for Keys {
     /// A source that has no answer ends the search: a later one must not admit what this one may have revoked.
-    async fn find(&self, digest: &Digest) -> Result<Option<Entry>, SourceError> {
+    async fn find(&self, presented: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
         for source in &self.0 {
             let found = match source {
-                Source::File(table) => table.find(digest).await?,
-                Source::Remote(remote) => remote.find(digest).await?,
+                Source::File(table) => table.find(presented).await?,
+                Source::Remote(remote) => remote.find(presented).await?,
             };
             if found.is_some() {
                 return Ok(found);

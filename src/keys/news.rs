@@ -7,6 +7,8 @@ use crate::identity::key::Digest;
 pub enum News {
     /// From now on nothing is missed; what was before may have been.
     Listening,
+    /// It answers, and never tells of changes, so that who is inside is looked at again. Said once in a while.
+    Silent,
     /// This key.
     Key(Digest),
     /// This team, and so all of its keys.
@@ -34,6 +36,7 @@ impl News {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Listening => "listening",
+            Self::Silent => "silent",
             Self::Key(_) => "key",
             Self::Team(_) => "team",
             Self::All => "all",

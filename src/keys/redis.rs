@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::SourceError;
 use super::news::News;
+use super::presented::Presented;
 use super::remote::Source;
 use super::row::{Row, is_word, words};
 use crate::config::sources;
@@ -121,9 +122,9 @@ pub fn row(key: &Hash, ceiling: &Hash) -> Result<Row, SourceError> {
 }
 
 impl Source for Redis {
-    async fn fetch(&self, digest: &Digest) -> Result<Option<Row>, SourceError> {
+    async fn fetch(&self, presented: &Presented<'_>) -> Result<Option<Row>, SourceError> {
         let prefix = &self.config.prefix;
-        let key = self.hash_again(&format!("{prefix}key:{}", digest.hex())).await?;
+        let key = self.hash_again(&format!("{prefix}key:{}", presented.digest.hex())).await?;
         if key.is_empty() {
             return Ok(None);
         }

@@ -10,15 +10,17 @@ use tokio::time::timeout;
 
 use super::cache::{Age, Cache};
 use super::change::Changes;
+use super::http::Http;
 use super::keeper::{Ask, Keeper, Message};
 use super::last_good;
 use super::news::News;
 use super::postgres::Postgres;
+use super::presented::{Plain, Presented};
 use super::redis::Redis;
 use super::row::Row;
 use super::{Entry, KeySource, SourceError};
+use crate::config::endpoint::Sent;
 use crate::config::sources::{self, LastGood, Server};
-use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
 use crate::observe::metrics::Metrics;
 use crate::observe::seldom::Seldom;
@@ -44,9 +46,10 @@ pub struct Remote {
 /// What a server must be able to do.
 pub(super) trait Source: 'static {
     /// What it knows of a key.
-    async fn fetch(&self, digest: &Digest) -> Result<Option<Row>, SourceError>;
+    async fn fetch(&self, presented: &Presented<'_>) -> Result<Option<Row>, SourceError>;
 
-    /// Hears of changes for as long as the connection holds; says [`News::Listening`] once it does.
+    /// Hears of changes for as long as the connection holds; says [`News::Listening`] once it does, or
+    /// [`News::Silent`] where there will be none.
     async fn listen(&self, hear: &dyn Fn(News)) -> SourceError;
 }
 
@@ -54,6 +57,7 @@ fn name(server: &Server) -> &'static str {
     match server {
         Server::Redis(_) => "redis",
         Server::Postgres(_) => "postgres",
+        Server::Http(_) => "http",
     }
 }
 
@@ -66,13 +70,16 @@ pub fn probe(config: &sources::Remote) -> Result<(), SourceError> {
         Server::Postgres(postgres) => {
             runtime.block_on(probed(name, &Postgres::new((**postgres).clone(), most), most))
         }
+        Server::Http(http) => {
+            runtime.block_on(probed(name, &Http::new((**http).clone(), &config.cache), most))
+        }
     }
 }
 
 async fn probed(name: &'static str, source: &impl Source, most: Duration) -> Result<(), SourceError> {
     let listening = Notify::new();
     let hear = |news| {
-        if news == News::Listening {
+        if matches!(news, News::Listening | News::Silent) {
             listening.notify_one();
         }
     };
@@ -84,7 +91,7 @@ async fn probed(name: &'static str, source: &impl Source, most: Duration) -> Res
     });
     heard.await.unwrap_or(Err(SourceError::Late { name }))?;
     // No client can send a key without a byte.
-    let asked = timeout(most, source.fetch(&Digest::of(b""))).await;
+    let asked = timeout(most, source.fetch(&Presented::now(b""))).await;
     asked.unwrap_or(Err(SourceError::Late { name })).map(|_| ())
 }
 
@@ -141,6 +148,7 @@ impl Remote {
         match &config.server {
             Server::Redis(redis) => keeper.start(Redis::new(redis.clone(), most), told),
             Server::Postgres(postgres) => keeper.start(Postgres::new((**postgres).clone(), most), told),
+            Server::Http(http) => keeper.start(Http::new((**http).clone(), &config.cache), told),
         }
         let (config, platform) = (config.clone(), platform.clone());
         let stale = Seldom::default();
@@ -182,28 +190,47 @@ impl Remote {
         let _ = self.desk.send(Message::News(news)).await;
     }
 
-    async fn ask(&self, digest: &Digest, stranger: bool) -> Result<Option<Entry>, SourceError> {
+    async fn ask(&self, presented: &Presented<'_>, stranger: bool) -> Result<Option<Entry>, SourceError> {
         let (answer, answered) = oneshot::channel();
         let busy = || SourceError::Busy { name: self.name };
-        self.desk.try_send(Message::Ask(Ask { digest: *digest, stranger, answer })).map_err(|_| busy())?;
+        let ask = self.question(presented, stranger, answer)?;
+        self.desk.try_send(Message::Ask(ask)).map_err(|_| busy())?;
         let gone = || SourceError::Down { name: self.name, cause: "its thread has ended".to_owned() };
         answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// The key goes along only to a source that is asked with it. One that is asked for again, without a request, cannot be.
+    fn question(
+        &self,
+        presented: &Presented<'_>,
+        stranger: bool,
+        answer: oneshot::Sender<Result<Option<Entry>, SourceError>>,
+    ) -> Result<Ask, SourceError> {
+        let keyless = || SourceError::Keyless { name: self.name };
+        let plain = match &self.config.server {
+            Server::Http(http) if http.send == Sent::Key => {
+                Some(Plain::of(presented.key.ok_or_else(keyless)?))
+            }
+            Server::Http(_) | Server::Redis(_) | Server::Postgres(_) => None,
+        };
+        Ok(Ask { digest: presented.digest, plain, stranger, answer })
     }
 }
 
 impl KeySource for Remote {
-    async fn find(&self, digest: &Digest) -> Result<Option<Entry>, SourceError> {
-        match self.at_hand(digest) {
+    async fn find(&self, presented: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
+        match self.at_hand(presented) {
             Some(found) => Ok(found),
             // In a box of its own: most requests do not wait, and need no room for it.
-            None => Box::pin(self.ask_first(digest)).await,
+            None => Box::pin(self.ask_first(presented)).await,
         }
     }
 }
 
 impl Remote {
     /// What is good without asking; the outer nothing where the server must be asked.
-    fn at_hand(&self, digest: &Digest) -> Option<Option<Entry>> {
+    fn at_hand(&self, presented: &Presented<'_>) -> Option<Option<Entry>> {
+        let digest = &presented.digest;
         let Some(known) = self.cache.known(digest) else {
             return self.cache.is_unknown(digest).then_some(None);
         };
@@ -213,8 +240,10 @@ impl Remote {
                 if known.begins_refresh() {
                     // Nobody waits for it; where there is no room now, the next request tries.
                     let (answer, _) = oneshot::channel();
-                    let ask = Ask { digest: *digest, stranger: false, answer };
-                    let _ = self.desk.try_send(Message::Ask(ask));
+                    let ask = self.question(presented, false, answer);
+                    if !ask.is_ok_and(|ask| self.desk.try_send(Message::Ask(ask)).is_ok()) {
+                        known.ends_refresh();
+                    }
                 }
             }
             Age::Old => return None,
@@ -223,9 +252,9 @@ impl Remote {
     }
 
     /// What the server says, or, where it does not answer, what it said before, if that may be used.
-    async fn ask_first(&self, digest: &Digest) -> Result<Option<Entry>, SourceError> {
-        let known = self.cache.known(digest);
-        match (self.ask(digest, known.is_none()).await, known) {
+    async fn ask_first(&self, presented: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
+        let known = self.cache.known(&presented.digest);
+        match (self.ask(presented, known.is_none()).await, known) {
             (Err(_), Some(known)) if self.cache.outlasts(&known, Instant::now()) => {
                 self.meters.stale();
                 self.warn_of_stale(known.age(Instant::now()));

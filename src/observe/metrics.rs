@@ -162,7 +162,7 @@ impl Metrics {
             keys_deprecated: counters(r, "scopegate_keys_deprecated_total", "Requests with a key that another has replaced, up to its end and after.", &["surface"]),
             revocation_seconds: histogram(r, "scopegate_revocation_seconds", "From the news that a key may not be used any more to the end of the last that lived on it.", &REVOCATION_BUCKETS),
             sessions_unattributed: counter(r, "scopegate_sessions_unattributed_total", "Channels whose session is not known to have been minted with a key."),
-            source_up: gauges(r, "scopegate_key_source_up", "1 while a source of keys is connected and its news are heard.", &["source"]),
+            source_up: gauges(r, "scopegate_key_source_up", "1 while a source of keys answers and its news, if it has any, are heard.", &["source"]),
             source_lookups: counters(r, "scopegate_key_lookups_total", "Questions to a source of keys, by what came of them.", &["source", "result"]),
             source_seconds: histograms(r, "scopegate_key_lookup_seconds", "From a question to a source of keys to its answer.", &["source"], &LOOKUP_BUCKETS),
             source_stale: counters(r, "scopegate_key_stale_total", "Requests decided by what a source of keys had said before it stopped answering.", &["source"]),

@@ -7,7 +7,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 /// The metrics of one source of keys.
 #[derive(Debug, Clone)]
 pub struct SourceMeters {
-    /// 1 while it is connected and its news are heard.
+    /// 1 while it answers and its news, if it has any, are heard.
     pub up: IntGauge,
     pub(super) lookups: IntCounterVec,
     pub(super) seconds: Histogram,

@@ -43,6 +43,8 @@ mod forwarding;
 mod harness;
 mod hostile;
 mod http2;
+mod http_guests;
+mod http_keys;
 mod keys;
 mod keys_docs;
 mod keys_edits;

@@ -14,7 +14,7 @@ use scopegate::decide::call::Call;
 use scopegate::decide::denial::Denial;
 use scopegate::decide::{Policy, decide};
 use scopegate::identity::caller::Caller;
-use scopegate::identity::key::Digest;
+use scopegate::keys::presented::Presented;
 use scopegate::keys::{Entry, KeySource, SourceError, State};
 use scopegate::message::fields::Fields;
 use serde_json::{Value, json};
@@ -122,7 +122,7 @@ fn option_sets() -> Vec<(Promise, Value)> {
 struct Everything(Entry);
 
 impl KeySource for Everything {
-    async fn find(&self, _digest: &Digest) -> Result<Option<Entry>, SourceError> {
+    async fn find(&self, _: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
         Ok(Some(self.0.clone()))
     }
 }

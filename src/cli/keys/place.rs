@@ -112,6 +112,7 @@ fn kind(source: &Source) -> &'static str {
         Source::File(_) => "file",
         Source::Remote(Remote { server: Server::Redis(_), .. }) => "redis",
         Source::Remote(Remote { server: Server::Postgres(_), .. }) => "postgres",
+        Source::Remote(Remote { server: Server::Http(_), .. }) => "http",
     }
 }
 
@@ -123,6 +124,9 @@ fn store(source: Source) -> anyhow::Result<Box<dyn Store>> {
         }
         Source::Remote(Remote { server: Server::Postgres(_), .. }) => {
             bail!("keys in PostgreSQL are changed by its own means, see docs/keys.md")
+        }
+        Source::Remote(Remote { server: Server::Http(_), .. }) => {
+            bail!("an endpoint is asked about keys, and they are changed where it has them from")
         }
     })
 }

@@ -6,6 +6,7 @@ mod postgres;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::endpoint::{self, Http};
 use super::fields::{Fields, Report};
 use super::node::{Node, Value};
 pub use last_good::LastGood;
@@ -38,6 +39,8 @@ pub enum Server {
     Redis(Redis),
     /// PostgreSQL: what a query gives.
     Postgres(Box<Postgres>),
+    /// An endpoint: a question a key.
+    Http(Box<Http>),
 }
 
 /// A Redis server.
@@ -184,7 +187,21 @@ impl Source {
         }
         // All of them are read, so that the problems of all are found.
         let read = items.iter().map(|item| Self::read(item, folder, report)).collect::<Vec<_>>();
+        for (item, source) in items.iter().zip(&read).rev().skip(1) {
+            if source.as_ref().is_some_and(Self::wants_key) {
+                let hint =
+                    "put it last: who is inside is looked up again without the key, and no further than here";
+                report.error(item.place, "a source with `send: key` is not the last", hint);
+            }
+        }
         read.into_iter().collect()
+    }
+
+    fn wants_key(&self) -> bool {
+        match self {
+            Self::Remote(Remote { server: Server::Http(http), .. }) => http.send == endpoint::Sent::Key,
+            Self::Remote(_) | Self::File(_) => false,
+        }
     }
 
     fn read(node: &Node, folder: &Path, report: &mut Report<'_>) -> Option<Self> {
@@ -194,12 +211,14 @@ impl Source {
         let postgres = fields
             .take("postgres")
             .map(|node| Some(Server::Postgres(Box::new(Postgres::read(node, folder, report)?))));
+        let http =
+            fields.take("http").map(|node| Some(Server::Http(Box::new(Http::read(node, folder, report)?))));
         let cache_node = fields.take("cache");
         let cache = cache_node.map_or(Some(Cache::default()), |node| Cache::read(node, report));
         let last_node = fields.take("last_good");
         let last_good = last_node.map_or(Some(None), |node| LastGood::read(node, folder, report).map(Some));
         fields.done(report);
-        let mut servers: Vec<_> = [redis, postgres].into_iter().flatten().collect();
+        let mut servers: Vec<_> = [redis, postgres, http].into_iter().flatten().collect();
         let server = servers.pop();
         match (file, server) {
             (Some(file), None) => {

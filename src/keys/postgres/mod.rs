@@ -23,6 +23,7 @@ use tokio_postgres::{AsyncMessage, Client, Error};
 
 use super::SourceError;
 use super::news::News;
+use super::presented::Presented;
 use super::remote::Source;
 use super::row::Row;
 use crate::config::sources::{self, DigestForm};
@@ -118,7 +119,8 @@ impl Postgres {
 
 impl Source for Postgres {
     /// Once more where a connection had died unseen, or its query was planned for a table that has changed since.
-    async fn fetch(&self, digest: &Digest) -> Result<Option<Row>, SourceError> {
+    async fn fetch(&self, presented: &Presented<'_>) -> Result<Option<Row>, SourceError> {
+        let digest = &presented.digest;
         let mut answer = self.ask(digest).await;
         if matches!(&answer, Err(Failure::Server(error)) if is_spent(error)) {
             // The others are no younger.

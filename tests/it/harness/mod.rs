@@ -4,11 +4,13 @@ pub mod client;
 pub mod commands;
 pub mod find_my_way;
 pub mod frames;
+pub mod introspection;
 pub mod paths;
 pub mod postgres;
 pub mod redis;
 pub mod scopegate;
 pub mod stores;
+pub mod tls;
 pub mod upstream;
 
 use std::io::Write as _;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
+use super::introspection::Introspection;
 use super::postgres::Postgres;
 use super::redis::Redis;
 use super::scopegate::row;
@@ -60,6 +61,7 @@ pub fn stores() -> Vec<(&'static str, Box<dyn Store>)> {
     if let Some(postgres) = Postgres::start() {
         stores.push(("postgres", Box::new(postgres)));
     }
+    stores.push(("http", Box::new(Introspection::start())));
     stores
 }
 
