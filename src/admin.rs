@@ -222,7 +222,7 @@ fn source(source: &Source) -> Value {
 
 fn postgres(server: &Postgres) -> Value {
     let Postgres { url, password_file, tls, query, digest, columns, channel, pool } = server;
-    let Columns { id, team, scopes, team_scopes, disabled, team_disabled, expires } = columns;
+    let Columns { id, team, scopes, team_scopes, disabled, team_disabled, expires, sunset, since } = columns;
     let may = |written: &Option<Box<str>>, name: &str| written.as_deref().unwrap_or(name).to_owned();
     json!({
         "url": url,
@@ -245,6 +245,8 @@ fn postgres(server: &Postgres) -> Value {
             "disabled": may(disabled, "disabled"),
             "team_disabled": may(team_disabled, "team_disabled"),
             "expires": may(expires, "expires"),
+            "sunset": may(sunset, "sunset"),
+            "since": may(since, "since"),
         },
         "channel": channel,
         "pool": pool,

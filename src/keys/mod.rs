@@ -9,7 +9,7 @@ pub mod file;
 pub mod guests;
 mod keeper;
 pub mod news;
-mod postgres;
+pub mod postgres;
 pub mod redis;
 pub mod remote;
 pub mod row;

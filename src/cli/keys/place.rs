@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
 use super::file::File;
+use super::postgres::Postgres;
 use super::redis::Redis;
 use super::store::Store;
 use crate::config::file::{parse, read};
@@ -23,8 +24,14 @@ pub(in crate::cli) struct Place {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Which of its sources, where it has several: its number, from 1, or its kind.
-    #[arg(long, value_name = "N|file|redis", requires = "config", conflicts_with = "file")]
+    #[arg(long, value_name = "N|file|redis|postgres", requires = "config", conflicts_with = "file")]
     source: Option<String>,
+    /// In PostgreSQL: the role that may change keys, in the place of the one that only looks them up.
+    #[arg(long, value_name = "ROLE", requires = "config", conflicts_with = "file")]
+    user: Option<String>,
+    /// In PostgreSQL: a file with its password [default: that of the configuration].
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
 }
 
 /// What is known of a place.
@@ -67,7 +74,7 @@ impl Place {
             (None, None) => None,
         };
         let (key_prefix, platform) = live.map_or((None, None), |live| (live.key_prefix, Some(live.scopes)));
-        Ok(Opened { store: source.map(store).transpose()?, platform, key_prefix })
+        Ok(Opened { store: source.map(|source| self.store(source)).transpose()?, platform, key_prefix })
     }
 
     /// The place that must have been named.
@@ -105,6 +112,26 @@ impl Place {
             }
         }
     }
+
+    fn store(&self, source: Source) -> anyhow::Result<Box<dyn Store>> {
+        let of_postgres = matches!(&source, Source::Remote(Remote { server: Server::Postgres(_), .. }));
+        ensure!(
+            self.user.is_none() || of_postgres,
+            "--user names a role in PostgreSQL, and the keys are not there"
+        );
+        Ok(match source {
+            Source::File(path) => Box::new(File::new(path)),
+            Source::Remote(Remote { server: Server::Redis(redis), cache }) => {
+                Box::new(Redis::open(redis, cache.timeout)?)
+            }
+            Source::Remote(Remote { server: Server::Postgres(mut postgres), cache }) => {
+                if self.password_file.is_some() {
+                    postgres.password_file.clone_from(&self.password_file);
+                }
+                Box::new(Postgres::open(&postgres, cache.timeout, self.user.as_deref())?)
+            }
+        })
+    }
 }
 
 fn kind(source: &Source) -> &'static str {
@@ -113,16 +140,4 @@ fn kind(source: &Source) -> &'static str {
         Source::Remote(Remote { server: Server::Redis(_), .. }) => "redis",
         Source::Remote(Remote { server: Server::Postgres(_), .. }) => "postgres",
     }
-}
-
-fn store(source: Source) -> anyhow::Result<Box<dyn Store>> {
-    Ok(match source {
-        Source::File(path) => Box::new(File::new(path)),
-        Source::Remote(Remote { server: Server::Redis(redis), cache }) => {
-            Box::new(Redis::open(redis, cache.timeout)?)
-        }
-        Source::Remote(Remote { server: Server::Postgres(_), .. }) => {
-            bail!("keys in PostgreSQL are changed by its own means, see docs/keys.md")
-        }
-    })
 }

@@ -46,6 +46,10 @@ impl Default for Team {
 pub trait Store {
     /// What stands in `keys:`.
     fn section(&self) -> String;
+    /// Who may change keys there, where that is somebody else.
+    fn role(&self) -> Option<&'static str> {
+        None
+    }
     fn team(&mut self, team: &Team);
     fn key(&mut self, key: &str, row: &Row);
     fn remove(&mut self, key: &str);
