@@ -11,6 +11,7 @@ use super::redis::Redis;
 use super::store::Store;
 use crate::config::file::{parse, read};
 use crate::config::sources::{Remote, Server, Source};
+use crate::identity::hashing::Hashing;
 use crate::identity::made;
 use crate::identity::scope::Scopes;
 
@@ -42,6 +43,8 @@ pub(super) struct Opened {
     pub(super) platform: Option<Scopes>,
     /// What keys made here begin with, where the configuration says so.
     pub(super) key_prefix: Option<Box<str>>,
+    /// How a key becomes its digest there.
+    pub(super) hashing: Hashing,
 }
 
 impl Opened {
@@ -64,17 +67,20 @@ impl Opened {
 impl Place {
     /// The place, if one was named.
     pub(super) fn open(&self) -> anyhow::Result<Opened> {
-        let live = match &self.config {
-            Some(path) => Some(parse(path, &read(path)?)?.value.live),
+        let config = match &self.config {
+            Some(path) => Some(parse(path, &read(path)?)?.value),
             None => None,
         };
-        let source = match (&self.file, &live) {
+        let source = match (&self.file, &config) {
             (Some(file), _) => Some(Source::File(file.clone())),
-            (None, Some(live)) => Some(self.choose(&live.keys)?.clone()),
+            (None, Some(config)) => Some(self.choose(&config.live.keys)?.clone()),
             (None, None) => None,
         };
+        let hashing = config.as_ref().map(|config| config.fixed.key_digest.hashing.clone());
+        let store = source.map(|source| self.store(source, hashing.clone())).transpose()?;
+        let live = config.map(|config| config.live);
         let (key_prefix, platform) = live.map_or((None, None), |live| (live.key_prefix, Some(live.scopes)));
-        Ok(Opened { store: source.map(|source| self.store(source)).transpose()?, platform, key_prefix })
+        Ok(Opened { store, platform, key_prefix, hashing: hashing.unwrap_or_default() })
     }
 
     /// The place that must have been named.
@@ -113,14 +119,14 @@ impl Place {
         }
     }
 
-    fn store(&self, source: Source) -> anyhow::Result<Box<dyn Store>> {
+    fn store(&self, source: Source, hashing: Option<Hashing>) -> anyhow::Result<Box<dyn Store>> {
         let of_postgres = matches!(&source, Source::Remote(Remote { server: Server::Postgres(_), .. }));
         ensure!(
             self.user.is_none() || of_postgres,
             "--user names a role in PostgreSQL, and the keys are not there"
         );
         Ok(match source {
-            Source::File(path) => Box::new(File::new(path)),
+            Source::File(path) => Box::new(File::new(path, hashing)),
             Source::Remote(Remote { server: Server::Redis(redis), cache }) => {
                 Box::new(Redis::open(redis, cache.timeout)?)
             }

@@ -159,6 +159,7 @@ fn time(given: &Given, place: Option<usize>) -> Result<Option<SystemTime>, Sourc
 }
 
 /// The nearest time that can be written in a header or a list: a server's may be infinite.
+#[must_use]
 pub fn writable(at: SystemTime) -> SystemTime {
     at.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST)
 }
