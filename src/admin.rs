@@ -9,10 +9,10 @@
 //! | `POST /keys` | from peers on this machine: `key HEX`, `team NAME` or `all` has changed where keys live |
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -63,7 +63,11 @@ pub async fn run(listener: TcpListener, shared: Shared) {
 async fn answer(shared: &Shared, peer: SocketAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let is_near = peer.ip().to_canonical().is_loopback();
     if request.uri().path() == "/keys" && *request.method() == Method::POST {
-        return if is_near { changed(shared, request.into_body()).await } else { too_far() };
+        return if is_near && is_no_page(&request) {
+            changed(shared, request.into_body()).await
+        } else {
+            too_far()
+        };
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
@@ -83,7 +87,7 @@ async fn answer(shared: &Shared, peer: SocketAddr, request: Request<Incoming>) -
         "/metrics" => {
             typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shared.metrics.text())
         }
-        "/config" if is_near => {
+        "/config" if is_near && is_no_page(&request) => {
             let snapshot = shared.current.load();
             let config = json!({ "generation": snapshot.generation, "config": shown(&snapshot.config) });
             typed(StatusCode::OK, "application/json", format!("{config:#}\n").into())
@@ -91,6 +95,15 @@ async fn answer(shared: &Shared, peer: SocketAddr, request: Request<Incoming>) -
         "/config" => too_far(),
         _ => text(StatusCode::NOT_FOUND, "/livez /readyz /metrics /config, and POST /keys"),
     }
+}
+
+/// Whether no page of a browser asks, which may be anybody's: one says where it comes from, or is asked by a name that
+/// its owner has pointed here.
+fn is_no_page(request: &Request<Incoming>) -> bool {
+    let is_page = ["origin", "sec-fetch-site"].iter().any(|name| request.headers().contains_key(*name));
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
+    !is_page && (name == "localhost" || name.parse::<IpAddr>().is_ok())
 }
 
 fn too_far() -> Response<Full<Bytes>> {
@@ -105,6 +118,9 @@ async fn changed(shared: &Shared, body: Incoming) -> Response<Full<Bytes>> {
         return text(StatusCode::BAD_REQUEST, "write `key HEX`, `team NAME` or `all`");
     }
     let snapshot = shared.current.load();
+    if snapshot.keys.remotes().next().is_none() {
+        return text(StatusCode::CONFLICT, "keys are in files alone, which are watched");
+    }
     for remote in snapshot.keys.remotes() {
         remote.tell(news.clone()).await;
     }
@@ -225,7 +241,7 @@ fn source(source: &Source) -> Value {
 
 fn postgres(server: &Postgres) -> Value {
     let Postgres { url, password_file, tls, query, digest, columns, channel, pool } = server;
-    let Columns { id, team, scopes, team_scopes, disabled, team_disabled, expires } = columns;
+    let Columns { id, team, scopes, team_scopes, disabled, team_disabled, expires, sunset, since } = columns;
     let may = |written: &Option<Box<str>>, name: &str| written.as_deref().unwrap_or(name).to_owned();
     json!({
         "url": url,
@@ -248,6 +264,8 @@ fn postgres(server: &Postgres) -> Value {
             "disabled": may(disabled, "disabled"),
             "team_disabled": may(team_disabled, "team_disabled"),
             "expires": may(expires, "expires"),
+            "sunset": may(sunset, "sunset"),
+            "since": may(since, "since"),
         },
         "channel": channel,
         "pool": pool,

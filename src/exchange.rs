@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Once;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
@@ -294,12 +294,14 @@ impl http_body::Body for Told {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = self.get_mut();
-        let polled = match this.guest().and_then(Guest::ended) {
+        let mut polled = match this.guest().and_then(Guest::ended) {
             Some(ended) => Poll::Ready(Some(Err(Fault::Revoked(ended.reason)))),
             None => Pin::new(&mut this.body).poll_frame(cx),
         };
         if polled.is_pending() {
-            return this.poll_cut(cx).map(|()| None);
+            let Some(guest) = this.guest() else { return Poll::Pending };
+            let ended = ready!(guest.poll_ended(cx));
+            polled = Poll::Ready(Some(Err(Fault::Revoked(ended.reason))));
         }
         if let (Some(exchange), Poll::Ready(frame)) = (&mut this.exchange, &polled) {
             match frame {

@@ -172,8 +172,15 @@ impl Gateway {
         // In a box of its own: what is refused needs no room for it.
         let forwarding = Box::pin(async {
             let owned = session::attribute(&permit, head, at, snapshot, &self.shared, &self.guests).await?;
+            let guest = guest.or(owned.guest.as_ref());
+            if let Some(guest) = guest
+                && self.shared.current.newer_than(snapshot).is_some()
+            {
+                // While its key was looked up the keys have changed, and it was looked up in the old ones.
+                revoke::again(guest.digest(), &self.guests, &self.shared).await;
+            }
             let forwarding = pin!(forward(&self.client, target, &permit, head, body, &outbound, progress));
-            let forwarded = unless_revoked(guest.or(owned.guest.as_ref()), forwarding).await;
+            let forwarded = unless_revoked(guest, forwarding).await;
             Ok::<_, Denial>((owned, forwarded))
         });
         let (owned, forwarded) = forwarding.await?;

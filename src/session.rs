@@ -42,7 +42,7 @@ pub async fn attribute(
         return Ok(Owned::default());
     };
     let call = Call::read(head, now)?;
-    let Some(Owner { digest, caller }) = call.query(name).and_then(|id| shared.sessions.owner(&id)) else {
+    let Some(Owner { digest, caller }) = call.query(name)?.and_then(|id| shared.sessions.owner(&id)) else {
         shared.metrics.sessions_unattributed.inc();
         return Ok(Owned::default());
     };

@@ -8,7 +8,14 @@
 --   GRANT USAGE ON SCHEMA scopegate TO scopegate;
 --   GRANT EXECUTE ON FUNCTION scopegate.find(bytea) TO scopegate;
 --
--- Who administers keys needs SELECT, INSERT, UPDATE and DELETE on the two tables, and the schema's USAGE:
+-- Who makes and revokes keys with `scopegate keys --user keymaster` reads both tables, and writes one:
+--
+--   CREATE ROLE keymaster LOGIN PASSWORD '…';
+--   GRANT USAGE ON SCHEMA scopegate TO keymaster;
+--   GRANT SELECT ON scopegate.teams, scopegate.keys TO keymaster;
+--   GRANT INSERT, UPDATE ON scopegate.keys TO keymaster;
+--
+-- Who administers teams needs INSERT, UPDATE and DELETE on both:
 --
 --   INSERT INTO scopegate.teams (name, scopes) VALUES ('acme', '{CREATE_CALL_TOKEN,READ_TEAM_APPS}');
 --   INSERT INTO scopegate.keys (id, team, digest, scopes)
@@ -29,6 +36,8 @@ CREATE TABLE scopegate.teams (
     enabled boolean NOT NULL DEFAULT true,
     -- The same as not enabled, for good.
     deleted boolean NOT NULL DEFAULT false,
+    -- More keys are not made by the commands. NULL: 2.
+    max_keys integer CHECK (max_keys >= 0),
     created timestamptz NOT NULL DEFAULT now()
 );
 
@@ -39,11 +48,14 @@ CREATE TABLE scopegate.keys (
     -- For people.
     name text,
     digest bytea NOT NULL UNIQUE CHECK (octet_length(digest) = 32),
-    -- After a rotation: the digest before, and until when it still opens something.
+    -- After a rotation: the digest before, since when it is that, and until when it still opens something.
     previous_digest bytea UNIQUE CHECK (octet_length(previous_digest) = 32),
+    previous_since timestamptz,
     previous_until timestamptz,
     scopes text[] NOT NULL DEFAULT '{}' CHECK (array_position(scopes, NULL) IS NULL),
     disabled boolean NOT NULL DEFAULT false,
+    -- Why, for people.
+    disabled_reason text,
     -- NULL: without end.
     expires timestamptz,
     created timestamptz NOT NULL DEFAULT now(),
@@ -58,15 +70,17 @@ CREATE INDEX keys_team ON scopegate.keys (team);
 CREATE FUNCTION scopegate.find(
     wanted bytea,
     OUT id text, OUT team text, OUT scopes text[], OUT team_scopes text[],
-    OUT disabled boolean, OUT team_disabled boolean, OUT expires timestamptz
+    OUT disabled boolean, OUT team_disabled boolean, OUT expires timestamptz,
+    OUT sunset timestamptz, OUT since timestamptz
 )
 RETURNS SETOF record LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT k.id, k.team, k.scopes, t.scopes, k.disabled, t.deleted OR NOT t.enabled, k.expires
+    SELECT k.id, k.team, k.scopes, t.scopes, k.disabled, t.deleted OR NOT t.enabled, k.expires, NULL, NULL
     FROM scopegate.keys k JOIN scopegate.teams t ON t.name = k.team
     WHERE k.digest = wanted
     UNION ALL
-    -- The earlier of the two ends; LEAST takes no notice of NULL.
-    SELECT k.id, k.team, k.scopes, t.scopes, k.disabled, t.deleted OR NOT t.enabled, LEAST(k.expires, k.previous_until)
+    -- It ends with the earlier of `expires` and `sunset`.
+    SELECT k.id, k.team, k.scopes, t.scopes, k.disabled, t.deleted OR NOT t.enabled, k.expires,
+        k.previous_until, k.previous_since
     FROM scopegate.keys k JOIN scopegate.teams t ON t.name = k.team
     WHERE k.previous_digest = wanted
 $$;

@@ -171,6 +171,7 @@ impl Surface {
             node.one_of("`errors`", &ERROR_FORMS, report)
         });
         let channel = Channel::read(&mut fields, report);
+        one_owner(&what, node, access, channel.as_ref(), report);
         let routes = fields.need(
             "routes",
             "write `routes: [GET /path]`, or for `access: key` a mapping from route to scope",
@@ -206,6 +207,20 @@ impl Surface {
             routes,
         };
         Some((surface, places))
+    }
+}
+
+/// A channel belongs to the key that it was opened with, or to the one that its session was minted with.
+fn one_owner(
+    what: &str,
+    node: &Node,
+    access: Option<Access>,
+    channel: Option<&Option<Channel>>,
+    report: &mut Report<'_>,
+) {
+    if let (Some(Access::Key), Some(Some(Channel { session: Some(_), .. }))) = (access, channel) {
+        let message = format!("{what} asks for a key, and its `session` says whose it is, too");
+        report.error(node.place, message, "remove `session`, or write `access: open`");
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use http::{Method, Version};
 
 use super::denial::Denial;
+use super::path::PathProblem;
 use crate::message::field::Kind;
 use crate::message::fields::Fields;
 use crate::message::head::Head;
@@ -63,12 +64,15 @@ impl<'a> Call<'a> {
             && self.fields.lists(Kind::Connection, "upgrade")
     }
 
-    /// The value of a name in the query.
-    #[must_use]
-    pub fn query(&self, name: &str) -> Option<Cow<'_, str>> {
-        let mut pairs = self.query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-        let (_, value) = pairs.find(|(known, _)| *known == name)?;
-        percent_encoding::percent_decode_str(value).decode_utf8().ok()
+    /// The value of a name in the query; a name that stands there twice, in any spelling, has two.
+    pub fn query(&self, name: &str) -> Result<Option<Cow<'_, str>>, Denial> {
+        let decoded = |text| percent_encoding::percent_decode_str(text).decode_utf8_lossy();
+        let pairs = self.query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+        let mut values = pairs.filter(|(known, _)| decoded(known) == name).map(|(_, value)| decoded(value));
+        match (values.next(), values.next()) {
+            (_, Some(_)) => Err(Denial::PathAmbiguous(PathProblem::RepeatedQuery)),
+            (value, None) => Ok(value),
+        }
     }
 
     /// Whether the query has a value for this name.

@@ -57,6 +57,9 @@ pub enum PathProblem {
     /// A router that is less exact, or takes longer parameters, finds a route that demands more.
     #[error("a path that is nearly one of another route")]
     NearlyAnother,
+    /// A name of the query that says whose the request is: some take the first of two, some the last.
+    #[error("a query parameter that stands twice")]
+    RepeatedQuery,
 }
 
 impl<'a> Path<'a> {

@@ -47,6 +47,12 @@ impl Hashing {
         }
     }
 
+    /// A digest as a file has it.
+    #[must_use]
+    pub fn written(&self, digest: &Digest) -> String {
+        format!("{}{}", self.prefix(), digest.hex())
+    }
+
     /// What its digests begin with in a file.
     #[must_use]
     pub fn prefix(&self) -> &'static str {

@@ -195,9 +195,15 @@ impl<S> Guest<S> {
 
     /// The output of a future, unless the guest has to leave before.
     pub async fn unless_ended<F: Future + Unpin>(&self, mut future: F) -> Result<F::Output, Ended> {
-        poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending => self.poll_ended(cx).map(Err),
+        poll_fn(|cx| {
+            // First: nothing may be done any more on a key that has died while something else was waited for.
+            if let Some(ended) = self.ended() {
+                return Poll::Ready(Err(ended));
+            }
+            match Pin::new(&mut future).poll(cx) {
+                Poll::Ready(output) => Poll::Ready(Ok(output)),
+                Poll::Pending => self.poll_ended(cx).map(Err),
+            }
         })
         .await
     }
@@ -246,7 +252,7 @@ impl<K: KeySource, S> KeySource for Reception<'_, K, S> {
         loop {
             let guest = Guests::enter(self.guests, presented.digest);
             let found = self.keys.find(presented).await;
-            if guest.with(|seat| matches!(seat.stay, Stay::Moved)) {
+            if found.is_ok() && guest.with(|seat| matches!(seat.stay, Stay::Moved)) {
                 continue;
             }
             if let Ok(Some(Entry { state: State::Active { until: Some(until) }, .. })) = &found {

@@ -164,8 +164,14 @@ impl<S: Source> Desk<S> {
         let before = self.keeper.cache.known(&digest);
         let stranger = self.flights.borrow().get(&digest).is_some_and(|flight| flight.stranger);
         let fetched = if !stranger || self.strangers.enter(self.keeper.bounds.timeout).await {
-            let _turn = self.turns.acquire().await;
-            self.fetch(&Presented { digest, key: plain.as_ref().map(Plain::bytes) }).await
+            // The wait for a turn counts.
+            let asked = Presented { digest, key: plain.as_ref().map(Plain::bytes) };
+            let asking = async {
+                let _turn = self.turns.acquire().await;
+                self.fetch(&asked).await
+            };
+            let late = Err(SourceError::Late { name: self.keeper.name });
+            timeout(self.keeper.bounds.timeout, asking).await.unwrap_or(late)
         } else {
             self.keeper.meters.lookup("refused", None);
             Err(SourceError::Busy { name: self.keeper.name })

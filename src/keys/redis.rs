@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt as _;
 use redis::aio::{MultiplexedConnection, PubSub};
-use redis::{AsyncCommands as _, Client, IntoConnectionInfo as _, RedisError};
+use redis::{AsyncCommands as _, AsyncConnectionConfig, Client, IntoConnectionInfo as _, RedisError};
 use tokio::time::timeout;
 
 use super::SourceError;
@@ -54,7 +54,13 @@ impl Redis {
         if let Some(connection) = &*self.connection.borrow() {
             return Ok(connection.clone());
         }
-        let connection = client(&self.config)?.get_multiplexed_async_connection().await.map_err(down)?;
+        // Its own half a second would be another limit beside ours.
+        let patience = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(Some(self.timeout));
+        let client = client(&self.config)?;
+        let connection =
+            client.get_multiplexed_async_connection_with_config(&patience).await.map_err(down)?;
         self.connection.replace(Some(connection.clone()));
         Ok(connection)
     }
@@ -151,8 +157,10 @@ impl Redis {
         let database = client.get_connection_info().redis_settings().db();
         let mut listening = client.get_async_pubsub().await.map_err(down)?;
         listening.subscribe(&*self.config.channel).await.map_err(down)?;
-        let of_its_own = format!("__keyspace@{database}__:{}*", self.config.prefix);
+        let of_its_own = format!("__keyspace@{database}__:{}*", literally(&self.config.prefix));
         listening.psubscribe(of_its_own).await.map_err(down)?;
+        // The one that asks is no younger than the one that was lost.
+        self.connection.replace(None);
         Ok(listening)
     }
 
@@ -164,8 +172,7 @@ impl Redis {
                 Ok(Some(message)) => {
                     let own = message.get_channel_name().strip_prefix("__keyspace@");
                     match own.and_then(|own| own.split_once("__:")) {
-                        Some((_, name)) if name.strip_prefix(&*self.config.prefix) == Some(REVISION) => {}
-                        Some((_, name)) => hear(self.named(name)),
+                        Some((_, name)) => drop(self.named(name).map(hear)),
                         None => hear(
                             message.get_payload::<String>().map_or(News::Garbage, |text| News::read(&text)),
                         ),
@@ -183,15 +190,20 @@ impl Redis {
         }
     }
 
-    /// What it means that something happened to the hash of this name.
-    fn named(&self, name: &str) -> News {
-        let rest = name.strip_prefix(&*self.config.prefix).unwrap_or_default();
-        match rest.split_once(':') {
-            Some(("key", hex)) => Digest::from_hex(hex).map_or(News::Garbage, News::Key),
-            Some(("team", name)) => News::Team(name.into()),
-            Some(_) | None => News::Garbage,
+    /// What it means that something happened to what has this name: nothing, where that holds no key and no team.
+    fn named(&self, name: &str) -> Option<News> {
+        match name.strip_prefix(&*self.config.prefix)?.split_once(':')? {
+            ("key", hex) => Digest::from_hex(hex).ok().map(News::Key),
+            ("team", name) => Some(News::Team(name.into())),
+            _ => None,
         }
     }
+}
+
+/// A pattern that nothing but this text begins with.
+fn literally(text: &str) -> String {
+    let special = |letter| matches!(letter, '*' | '?' | '[' | ']' | '^' | '\\');
+    text.chars().flat_map(|letter| special(letter).then_some('\\').into_iter().chain([letter])).collect()
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "it stands behind map_err")]

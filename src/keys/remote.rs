@@ -18,9 +18,10 @@ use super::postgres::Postgres;
 use super::presented::{Plain, Presented};
 use super::redis::Redis;
 use super::row::Row;
-use super::{Entry, KeySource, SourceError};
+use super::{Entry, SourceError};
 use crate::config::endpoint::Sent;
 use crate::config::sources::{self, LastGood, Server};
+use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
 use crate::observe::metrics::Metrics;
 use crate::observe::seldom::Seldom;
@@ -217,19 +218,14 @@ impl Remote {
     }
 }
 
-impl KeySource for Remote {
-    async fn find(&self, presented: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
-        match self.at_hand(presented) {
-            Some(found) => Ok(found),
-            // In a box of its own: most requests do not wait, and need no room for it.
-            None => Box::pin(self.ask_first(presented)).await,
-        }
-    }
-}
-
 impl Remote {
+    /// Whether it knew the key a while ago.
+    pub(super) fn knew(&self, digest: &Digest) -> bool {
+        self.cache.known(digest).is_some()
+    }
+
     /// What is good without asking; the outer nothing where the server must be asked.
-    fn at_hand(&self, presented: &Presented<'_>) -> Option<Option<Entry>> {
+    pub(super) fn at_hand(&self, presented: &Presented<'_>) -> Option<Option<Entry>> {
         let digest = &presented.digest;
         let Some(known) = self.cache.known(digest) else {
             return self.cache.is_unknown(digest).then_some(None);
@@ -252,9 +248,13 @@ impl Remote {
     }
 
     /// What the server says, or, where it does not answer, what it said before, if that may be used.
-    async fn ask_first(&self, presented: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
+    pub(super) async fn ask_first(
+        &self,
+        presented: &Presented<'_>,
+        stranger: bool,
+    ) -> Result<Option<Entry>, SourceError> {
         let known = self.cache.known(&presented.digest);
-        match (self.ask(presented, known.is_none()).await, known) {
+        match (self.ask(presented, stranger && known.is_none()).await, known) {
             (Err(_), Some(known)) if self.cache.outlasts(&known, Instant::now()) => {
                 self.meters.stale();
                 self.warn_of_stale(known.age(Instant::now()));

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::bearer;
-use crate::harness::client::{Client, ask, get, request};
+use crate::harness::client::{Client, get, request};
 use crate::harness::scopegate::{ALL, APPS, MINT, Setup};
 use crate::harness::upstream::Upstream;
 
@@ -23,7 +23,7 @@ fn each_page_is_there_and_only_for_reading() {
         ("POST", "/metrics", 405),
         ("DELETE", "/config", 405),
     ] {
-        assert_eq!(ask(scopegate.admin, method, path, "", "").status, status, "{method} {path}");
+        assert_eq!(scopegate.tell_admin(method, path, "", "").status, status, "{method} {path}");
     }
     // The two doors do not lead to each other.
     for path in ["/livez", "/readyz", "/metrics", "/config"] {

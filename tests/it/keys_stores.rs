@@ -1,25 +1,26 @@
 //! `scopegate keys` in every place where keys are kept: what it changes is what is decided.
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::harness::client::{Answer, get};
 use crate::harness::commands::{bad, good, keys, text};
+use crate::harness::postgres::Postgres;
 use crate::harness::redis::Redis;
 use crate::harness::scopegate::{Scopegate, Setup};
-use crate::harness::stores::{File, Store, Team};
+use crate::harness::stores::{Store, Team, writable};
 use crate::harness::upstream::Upstream;
 use crate::harness::{bearer, eventually};
 
 /// A place, and a program that runs on it.
 struct Trial {
     scopegate: Scopegate,
-    config: String,
+    /// What commands are told of the place.
+    place: Vec<String>,
     store: Box<dyn Store>,
 }
 
 fn trials(upstream: &Upstream) -> Vec<Trial> {
-    let mut stores: Vec<Box<dyn Store>> = vec![Box::new(File::default())];
-    stores.extend(Redis::start().map(|redis| Box::new(redis) as Box<dyn Store>));
     let start = |mut store: Box<dyn Store>| {
         store.team(&Team::default());
         store.team(&Team { name: "poor", scopes: "READ_CALL_TOKEN", ..Team::default() });
@@ -27,10 +28,11 @@ fn trials(upstream: &Upstream) -> Vec<Trial> {
         let setup = Setup::new(upstream).with("keys: { file: keys.yaml }", &section).and("key_prefix: acme_");
         let scopegate = setup.start();
         eventually("readiness", || (scopegate.ask_admin("/readyz").status == 200).then_some(()));
-        let config = scopegate.file("scopegate.yaml").display().to_string();
-        Trial { scopegate, config, store }
+        let mut place = vec!["--config".to_owned(), scopegate.file("scopegate.yaml").display().to_string()];
+        place.extend(store.role().into_iter().flat_map(|role| ["--user".to_owned(), role.to_owned()]));
+        Trial { scopegate, place, store }
     };
-    stores.into_iter().map(start).collect()
+    writable().into_iter().map(|(_, store)| start(store)).collect()
 }
 
 impl Trial {
@@ -47,11 +49,11 @@ impl Trial {
 
     /// In this trial's place.
     fn good(&self, arguments: &[&str], input: &str) -> String {
-        good(&[arguments, &["--config", &self.config]].concat(), input)
+        good(&with(&self.place, arguments), input)
     }
 
     fn bad(&self, arguments: &[&str], input: &str) -> String {
-        bad(&[arguments, &["--config", &self.config]].concat(), input)
+        bad(&with(&self.place, arguments), input)
     }
 
     fn made(&self, id: &str) -> String {
@@ -64,10 +66,14 @@ impl Trial {
     }
 
     fn verified(&self, key: &str, code: i32) -> String {
-        let output = keys(&["verify", "--stdin", "--config", &self.config], key);
+        let output = keys(&with(&self.place, &["verify", "--stdin"]), key);
         assert_eq!(output.status.code(), Some(code), "{output:?}");
         text(&output.stdout)
     }
+}
+
+fn with<'a>(place: &'a [String], arguments: &[&'a str]) -> Vec<&'a str> {
+    arguments.iter().copied().chain(place.iter().map(String::as_str)).collect()
 }
 
 #[test]
@@ -185,9 +191,8 @@ fn what_verify_says_is_what_is_decided() {
         let add = ["add", "--stdin", "--team", "acme", "--scope", "READ_TEAM_APPS"];
         assert!(trial.bad(&add, &broken).contains("is not whole"));
         assert!(trial.verified("sk_live_good", 0).contains("`good` (a name) of team `acme`"));
-        let scoped = |key: &str| {
-            keys(&["verify", "--stdin", "--scope", "READ_TEAM_APPS", "--config", &trial.config], key)
-        };
+        let scoped =
+            |key: &str| keys(&with(&trial.place, &["verify", "--stdin", "--scope", "READ_TEAM_APPS"]), key);
         assert_eq!(scoped("sk_live_good").status.code(), Some(0));
         let lacks = scoped("sk_live_poor");
         assert_eq!(lacks.status.code(), Some(1));
@@ -260,14 +265,16 @@ fn writers_at_once_lose_nothing() {
         std::fs::write(&file, &lines).expect("a file");
         let said = trial.bad(&["import", &file.display().to_string()], "");
         assert!(said.contains("38 problems"), "two of forty are allowed: {said}");
-        let config = &trial.config;
+        let place = &trial.place;
         std::thread::scope(|scope| {
             for number in 0..8 {
                 // Two are allowed, whoever comes first.
                 scope.spawn(move || {
                     let id = format!("busy-{number}");
-                    let common = ["new", "--team", "busy", "--scope", "READ_TEAM_APPS", "--id", &id];
-                    keys(&[&common[..], &["--config", config]].concat(), "")
+                    keys(
+                        &with(place, &["new", "--team", "busy", "--scope", "READ_TEAM_APPS", "--id", &id]),
+                        "",
+                    )
                 });
             }
         });
@@ -296,6 +303,48 @@ fn what_the_commands_count_is_no_news_of_keys() {
     };
     eventually("the last news", || (news("garbage") > 0.0).then_some(()));
     assert_eq!((news("garbage"), news("key")), (1.0, 2.0), "what was written, and what was told of it");
+}
+
+#[test]
+fn in_postgres_who_may_not_change_keys_is_told_so_and_who_has_other_tables_too() {
+    let (upstream, Some(mut postgres)) = (Upstream::start(), Postgres::start()) else { return };
+    postgres.team(&Team::default());
+    let config = |more: &str| {
+        let section = format!("keys: {{ {} }}", postgres.section_with(more));
+        Setup::new(&upstream).with("keys: { file: keys.yaml }", &section).write()
+    };
+    let (folder, own) = (config(""), config(", query: 'SELECT id, team, scopes FROM theirs WHERE a = $1'"));
+    let place = |folder: &TempDir| folder.path().join("scopegate.yaml").display().to_string();
+    let (place, own) = (place(&folder), place(&own));
+    let new = ["new", "--team", "acme", "--scope", "READ_TEAM_APPS", "--id", "web", "--config", &place];
+    let by = |role: &'static str| [&new[..], &["--user", role]].concat();
+    assert!(bad(&["list", "--config", &own], "").contains("a query of its own"));
+    assert!(bad(&new, "").contains("permission denied for table keys: name a role with --user"));
+    let nobody = bad(&by("nobody"), "");
+    assert!(nobody.contains("password authentication failed for user \"nobody\""), "{nobody}");
+    let (wrong, gone) = (folder.path().join("wrong"), folder.path().join("gone").display().to_string());
+    std::fs::write(&wrong, "do_not_show").expect("a file");
+    for (file, said) in [(wrong.display().to_string(), "authentication failed"), (gone, "gone: No such file")]
+    {
+        let told = bad(&[&by("keymaster")[..], &["--password-file", &file]].concat(), "");
+        assert!(told.contains(said) && !told.contains("do_not_show"), "{told}");
+    }
+    postgres.run("REVOKE UPDATE ON scopegate.keys FROM keymaster");
+    good(&["list", "--config", &place, "--user", "keymaster"], "");
+    assert!(bad(&by("keymaster"), "").contains("permission denied for table keys"));
+    postgres.run("GRANT UPDATE ON scopegate.keys TO keymaster; UPDATE scopegate.teams SET max_keys = 0");
+    assert!(bad(&by("keymaster"), "").contains("may have 0 keys"));
+    postgres.run("UPDATE scopegate.teams SET max_keys = 3");
+    good(&by("keymaster"), "");
+    postgres.run("UPDATE scopegate.keys SET expires = 'infinity', created = '-infinity'");
+    let shown = good(&["show", "web", "--config", &place, "--user", "keymaster"], "");
+    assert!(shown.contains("1 of 3") && shown.contains("9999-12-31T23:59:59Z"), "{shown}");
+    postgres.run("ALTER TABLE scopegate.keys DROP disabled_reason");
+    let told = bad(&by("keymaster"), "");
+    assert!(
+        told.contains("\"disabled_reason\" does not exist: the tables are not those of deploy"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod channel;
 mod check;
 mod corpus;
 mod credentials;
+mod crossings;
 mod demo;
 mod deploy;
 mod drain;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use redis::Commands as _;
 
-use crate::harness::client::{Client, ask, get, request};
+use crate::harness::client::{Client, get, request};
 use crate::harness::redis::Redis;
 use crate::harness::scopegate::{Scopegate, Setup};
 use crate::harness::stores::{Row, Store as _, Team};
@@ -304,7 +304,7 @@ fn a_change_can_be_told_to_the_process_itself() {
     let scopegate = setup(&mut redis, &upstream, "fresh: 1h, stale: 2h, unknown: 1h").start();
     ready(&scopegate);
     let hex = scopegate::identity::key::Digest::of(KEY.as_bytes()).hex();
-    let tell = |news: &str| ask(scopegate.admin, "POST", "/keys", "", news).status;
+    let tell = |news: &str| scopegate.tell_admin("POST", "/keys", "", news).status;
     let mut set = |field: &str, value: &str| {
         redis
             .connection()
@@ -325,6 +325,12 @@ fn a_change_can_be_told_to_the_process_itself() {
     for garbage in ["", "key", "key sk_live_a", "everything", &"x".repeat(4096)] {
         assert_eq!(tell(garbage), 400, "{garbage}");
     }
-    assert_eq!(ask(scopegate.admin, "GET", "/keys", "", "").status, 404);
-    assert_eq!(ask(scopegate.admin, "DELETE", "/keys", "", "").status, 405);
+    for page in ["Origin: http://a.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
+        assert_eq!(scopegate.tell_admin("POST", "/keys", page, "all").status, 403, "{page}");
+        assert_eq!(scopegate.tell_admin("GET", "/config", page, "").status, 403, "{page}");
+    }
+    let mut rebound = Client::connect(scopegate.admin);
+    assert_eq!(rebound.ask("GET /config HTTP/1.1\r\nHost: a.example:9901\r\n\r\n").status, 403);
+    assert_eq!(scopegate.tell_admin("GET", "/keys", "", "").status, 404);
+    assert_eq!(scopegate.tell_admin("DELETE", "/keys", "", "").status, 405);
 }

@@ -7,6 +7,7 @@ use redis::Commands as _;
 use scopegate::identity::key::Digest;
 
 use crate::harness::client::{Answer, Client, get, request};
+use crate::harness::postgres::Postgres;
 use crate::harness::redis::Redis;
 use crate::harness::scopegate::{Scopegate, Setup, row};
 use crate::harness::stores::{Row, Store as _, Team};
@@ -104,6 +105,51 @@ fn both_keys_of_redis_pass_and_only_the_old_one_is_warned() {
         (ask(&scopegate, "GET", "/api/v1/apps", OLD).reason() == "key_expired").then_some(())
     });
     assert_eq!(ask(&scopegate, "GET", "/api/v1/apps", NEW).status, 200);
+}
+
+#[test]
+fn both_keys_of_postgres_pass_and_only_the_old_one_is_warned() {
+    let (upstream, Some(mut postgres)) = (Upstream::start(), Postgres::start()) else { return };
+    postgres.team(&Team::default());
+    postgres.key(NEW, &Row::default());
+    let hex = Digest::of(OLD.as_bytes()).hex();
+    postgres.run(&format!(
+        "UPDATE scopegate.keys SET (previous_digest, previous_since, previous_until) = ('\\x{hex}', '{SINCE}', '{UNTIL}')"
+    ));
+    let section = format!("keys: {{ {} }}", postgres.section());
+    let scopegate = Setup::new(&upstream).with("keys: { file: keys.yaml }", &section).start();
+    eventually("readiness", || (scopegate.ask_admin("/readyz").status == 200).then_some(()));
+    check(&scopegate, "id-a");
+    for (since, until, said) in [
+        ("NULL", "'infinity'", ("@0", "Fri, 31 Dec 9999 23:59:59 GMT")),
+        ("'infinity'", "'-infinity'", ("@253402300799", "Thu, 01 Jan 1970 00:00:00 GMT")),
+    ] {
+        postgres
+            .run(&format!("UPDATE scopegate.keys SET (previous_since, previous_until) = ({since}, {until})"));
+        eventually("the change", || {
+            (warned(&ask(&scopegate, "GET", "/api/v1/apps", OLD)) == (Some(said.0), Some(said.1)))
+                .then_some(())
+        });
+    }
+    assert_eq!(ask(&scopegate, "GET", "/api/v1/apps", OLD).reason(), "key_expired");
+    assert_eq!(ask(&scopegate, "GET", "/api/v1/apps", NEW).status, 200);
+}
+
+#[test]
+fn the_columns_of_a_rotation_may_be_called_otherwise() {
+    let (upstream, Some(postgres)) = (Upstream::start(), Postgres::start()) else { return };
+    let query = format!(
+        "SELECT 'a' AS id, 'acme' AS team, 'READ_TEAM_APPS' AS scopes, '{UNTIL}'::timestamptz AS gone, \
+         '{SINCE}'::timestamptz AS replaced FROM (SELECT $1) AS asked"
+    );
+    let own = format!(", digest: hex, query: \"{query}\", columns: {{ sunset: gone, since: replaced }}");
+    let section = format!("keys: {{ {} }}", postgres.section_with(&own));
+    let scopegate = Setup::new(&upstream).with("keys: { file: keys.yaml }", &section).start();
+    eventually("readiness", || (scopegate.ask_admin("/readyz").status == 200).then_some(()));
+    let answer = ask(&scopegate, "GET", "/api/v1/apps", OLD);
+    assert_eq!(warned(&answer), (Some("@1793491200"), Some("Sat, 31 Jan 2099 12:00:00 GMT")));
+    let columns = scopegate.ask_admin("/config").text();
+    assert!(columns.contains("\"gone\"") && columns.contains("\"replaced\""), "{columns}");
 }
 
 #[test]

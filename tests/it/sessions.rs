@@ -106,6 +106,11 @@ fn a_session_ends_with_the_key_that_minted_it_and_no_other_does() {
     assert!(said.contains("key_revoked") && said.contains("\"sessionId\":\"a\""), "{said}");
     let line = scopegate.log_line(|line| line["detail"] == "key_disabled");
     assert_eq!(line["key"], "id-mint", "{line}");
+    for twice in ["junk&sessionId=a", "a&sessionI%64=junk"] {
+        let target = format!("/ws/session?sessionId={twice}&token=t");
+        let answer = ask(scopegate.address, "GET", &target, HANDSHAKE, "");
+        assert_eq!((answer.status, answer.reason()), (400, "path_ambiguous"), "{twice}");
+    }
 }
 
 #[test]

@@ -7,16 +7,16 @@ use std::time::SystemTime;
 use crate::config::keys::Key;
 use crate::config::node::{self, Node, Value};
 use crate::config::problem::Place;
-use crate::identity::key::Digest;
+use crate::identity::hashing::Hashing;
 
 /// The lines of a key's entry, the first of them with the dash.
-pub(super) fn row_lines(key: &Key, team: &str) -> Vec<String> {
+pub(super) fn row_lines(key: &Key, team: &str, hashing: &Hashing) -> Vec<String> {
     let scopes: Vec<_> = key.scopes.iter().map(|scope| quoted(scope)).collect();
     let mut row = vec![
         format!("- id: {}", quoted(&key.id)),
         format!("  team: {}", quoted(team)),
         format!("  name: {}", quoted(&key.name)),
-        format!("  digest: {}", key.digest),
+        format!("  digest: {}", hashing.written(&key.digest)),
         format!("  scopes: [{}]", scopes.join(", ")),
     ];
     row.extend(key.created.map(|at| format!("  created: {}", time(at))));
@@ -79,17 +79,17 @@ pub(super) fn rotated(
     path: &Path,
     text: &str,
     id: &str,
-    digest: Digest,
+    digest: &str,
     since: SystemTime,
     until: SystemTime,
 ) -> Option<String> {
     let tree = node::parse(path, text).ok()?;
     let row = row(&tree, id)?;
-    let old = Digest::parse(word(entry(row, "digest")?)?).ok()?;
+    let old = word(entry(row, "digest")?)?;
     let mut edits = Edits::new(text);
-    edits.set(row, "digest", &digest.to_string())?;
+    edits.set(row, "digest", digest)?;
     if let Some(previous) = entry(row, "previous") {
-        edits.set(previous, "digest", &old.to_string())?;
+        edits.set(previous, "digest", old)?;
         edits.set(previous, "since", &time(since))?;
         edits.set(previous, "until", &time(until))?;
     } else {
@@ -109,6 +109,15 @@ pub(super) fn revoked(path: &Path, text: &str, id: &str, reason: Option<&str>) -
         edits.set(row, "disabled_reason", &quoted(reason))?;
     }
     edits.text()
+}
+
+/// Whether a row has a digest that begins so, now or before.
+pub(super) fn has_digest(path: &Path, text: &str, prefix: &str) -> bool {
+    let Ok(tree) = node::parse(path, text) else { return false };
+    let Some(Value::List(rows)) = entry(&tree, "keys").map(|keys| &keys.value) else { return false };
+    let before = |row| entry(entry(row, "previous")?, "digest");
+    let mut digests = rows.iter().flat_map(|row| [entry(row, "digest"), before(row)]).flatten();
+    digests.any(|digest| word(digest).is_some_and(|digest| digest.starts_with(prefix)))
 }
 
 fn entry<'n>(mapping: &'n Node, name: &str) -> Option<&'n Node> {
@@ -218,6 +227,7 @@ impl<'t> Edits<'t> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::key::Digest;
 
     #[test]
     fn an_entry_goes_behind_the_last_and_nothing_else_changes() {
@@ -243,16 +253,16 @@ mod tests {
     #[test]
     fn a_row_is_changed_in_whatever_way_it_is_written_and_nothing_else_changes() {
         let path = Path::new("f");
-        let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+        let (one, two) = (Digest::of(b"1").to_string(), Digest::of(b"2").to_string());
         let at = SystemTime::UNIX_EPOCH;
         let check = |text: &str, wanted: &str| {
-            let rotated = rotated(path, text, "a", two, at, at).expect(text);
+            let rotated = rotated(path, text, "a", &two, at, at).expect(text);
             let past = time(at);
             let previous = format!("{{ digest: {one}, since: {past}, until: {past} }}");
-            let wanted = wanted.replace("NEW", &two.to_string()).replace("PREVIOUS", &previous);
-            assert_eq!(rotated, wanted.replace("OLD", &one.to_string()).replace("PAST", &past));
+            let wanted = wanted.replace("NEW", &two).replace("PREVIOUS", &previous);
+            assert_eq!(rotated, wanted.replace("OLD", &one).replace("PAST", &past));
         };
-        let row = |text: &str| text.replace("OLD", &one.to_string());
+        let row = |text: &str| text.replace("OLD", &one);
         check(
             &row("keys:\n  # é\n  - id: a\n    digest: OLD  # of é\n    team: t"),
             "keys:\n  # é\n  - id: a\n    digest: NEW  # of é\n    previous: PREVIOUS\n    team: t",
@@ -276,7 +286,7 @@ mod tests {
             &row(block),
             "keys:\n- id: a\n  digest: NEW\n  previous:\n    digest: OLD\n    since: PAST\n    until: PAST\n",
         );
-        assert_eq!(rotated(path, &row("keys:\n- id: b\n  digest: OLD"), "a", two, at, at), None);
+        assert_eq!(rotated(path, &row("keys:\n- id: b\n  digest: OLD"), "a", &two, at, at), None);
         let revoked = revoked(
             path,
             &row("keys:\n- id: a\n  digest: OLD\n  disabled: false # yet\n"),

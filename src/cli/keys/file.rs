@@ -4,29 +4,45 @@ use std::fs::{self, File as Opened, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use tempfile::NamedTempFile;
 
 use super::edit::{self, row_lines};
 use super::store::{Change, Decide, Store};
-use crate::config::file::{Loaded, parse_keys, read};
-use crate::config::keys::KeysFile;
+use crate::config::file::{Loaded, parse_keys_under, read};
+use crate::config::keys::{Key, KeysFile};
 use crate::config::problem::Severity;
+use crate::identity::hashing::Hashing;
 use crate::identity::scope::Scopes;
 
 /// A keys file.
 #[derive(Debug)]
 pub(super) struct File {
     path: PathBuf,
+    hashing: Hashing,
+    /// A configuration says how digests are made.
+    configured: bool,
 }
 
 impl File {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path }
+    /// Without a configuration digests are plain ones.
+    pub(super) fn new(path: PathBuf, hashing: Option<Hashing>) -> Self {
+        Self { path, configured: hashing.is_some(), hashing: hashing.unwrap_or_default() }
     }
 
     fn parse(&self, text: &str) -> anyhow::Result<Loaded<KeysFile>> {
-        Ok(parse_keys(&self.path, text, &Scopes::default())?)
+        Ok(parse_keys_under(&self.path, text, &Scopes::default(), &self.hashing)?)
+    }
+
+    /// Its text, unless nobody has said with which pepper its digests are made.
+    fn text(&self) -> anyhow::Result<String> {
+        let text = read(&self.path)?;
+        ensure!(
+            self.configured || !edit::has_digest(&self.path, &text, "hmac-sha256:"),
+            "{} holds digests that were made with a pepper: name the configuration that has it, with --config",
+            self.path.display()
+        );
+        Ok(text)
     }
 
     /// Whole or not at all: a reader sees the old file or the new one.
@@ -61,7 +77,7 @@ impl Store for File {
     }
 
     fn read(&mut self) -> anyhow::Result<KeysFile> {
-        Ok(self.parse(&read(&self.path)?)?.value)
+        Ok(self.parse(&self.text()?)?.value)
     }
 
     fn change(&mut self, decide: Decide<'_>) -> anyhow::Result<()> {
@@ -70,10 +86,10 @@ impl Store for File {
         let folder = real.parent().unwrap_or(Path::new("/"));
         // The folder, since another file stands in the place of this one when it has been changed.
         let _alone = alone_in(folder)?;
-        let text = read(&self.path)?;
+        let text = self.text()?;
         let before = self.parse(&text)?.value;
         let change = decide(&before)?;
-        let with = changed(&self.path, &text, &before, &change)?;
+        let with = changed(self, &text, &before, &change)?;
         self.checked(&with, &change.of(before))?;
         self.replace(&real, folder, &with)
     }
@@ -94,15 +110,14 @@ fn alone_in(folder: &Path) -> anyhow::Result<Opened> {
     Ok(lock)
 }
 
-fn changed(path: &Path, text: &str, before: &KeysFile, change: &Change) -> anyhow::Result<String> {
+fn changed(file: &File, text: &str, before: &KeysFile, change: &Change) -> anyhow::Result<String> {
+    let File { path, hashing, .. } = file;
     let by_hand =
         |what: &str| format!("{} is written in a way that cannot be edited here; {what}", path.display());
     match change {
         Change::Add(keys) => {
-            let rows: Vec<_> = keys
-                .iter()
-                .map(|key| row_lines(key, before.teams.get(key.team).map_or("", |team| &team.name)))
-                .collect();
+            let team = |key: &Key| before.teams.get(key.team).map_or("", |team| &team.name);
+            let rows: Vec<_> = keys.iter().map(|key| row_lines(key, team(key), hashing)).collect();
             edit::inserted(text, &rows).with_context(|| {
                 let rows: String = rows.iter().map(|row| edit::indented(row, "  ", "\n")).collect();
                 by_hand(&format!(
@@ -110,10 +125,11 @@ fn changed(path: &Path, text: &str, before: &KeysFile, change: &Change) -> anyho
                 ))
             })
         }
-        Change::Rotate { id, digest, since, until } => edit::rotated(path, text, id, *digest, *since, *until)
-            .with_context(|| {
+        Change::Rotate { id, digest, since, until } => {
+            edit::rotated(path, text, id, &hashing.written(digest), *since, *until).with_context(|| {
                 by_hand("rotate the key there yourself, or write its row as one `- id: ...` block")
-            }),
+            })
+        }
         Change::Revoke { id, reason } => edit::revoked(path, text, id, reason.as_deref())
             .with_context(|| by_hand("write `disabled: true` into the row yourself")),
     }

@@ -12,7 +12,6 @@ use super::place::{Opened, Place};
 use super::rules::{self, Rules};
 use super::store::Change;
 use crate::config::keys::Key;
-use crate::identity::key::Digest;
 
 /// What a line may have.
 const NAMES: [&str; 9] =
@@ -80,11 +79,14 @@ fn read(line: &str, opened: &Opened) -> anyhow::Result<(String, Key)> {
         time.map_err(|_| anyhow::anyhow!("`{name}` is not a date or time like 2027-01-31T12:00:00Z"))
     };
     let digest = match (text(&fields, "digest")?, text(&fields, "key")?) {
-        (Some(digest), None) => Digest::parse(digest)
-            .map_err(|_| anyhow::anyhow!("`digest` is not `sha256:` and 64 hexadecimal digits"))?,
+        (Some(digest), None) => {
+            let prefix = opened.hashing.prefix();
+            let wrong = |_| anyhow::anyhow!("`digest` is not `{prefix}` and 64 hexadecimal digits");
+            opened.hashing.parse(digest).map_err(wrong)?
+        }
         (None, Some(key)) if !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic()) => {
             opened.takes(key.as_bytes())?;
-            Digest::of(key.as_bytes())
+            opened.hashing.digest(key.as_bytes())
         }
         (None, Some(_)) => bail!("`key` is not one word of visible ASCII characters"),
         (None, None) | (Some(_), Some(_)) => bail!("it needs a `digest` or a `key`, and not both"),

@@ -10,6 +10,7 @@ use super::edit::time;
 use super::place::Place;
 use super::rules::{self, listed};
 use crate::config::keys::{Key, KeysFile, Previous};
+use crate::identity::hashing::Hashing;
 use crate::identity::scope::Scopes;
 use crate::keys::file::Table;
 
@@ -19,6 +20,7 @@ const HEAD: [&str; 8] = ["ID", "NAME", "TEAM", "SCOPES", "CREATED", "EXPIRES", "
 struct View {
     there: KeysFile,
     table: Table,
+    hashing: Hashing,
     now: SystemTime,
 }
 
@@ -53,7 +55,7 @@ pub(super) fn show(id: &str, json: bool, place: &Place) -> anyhow::Result<ExitCo
     let or_none = |text: Option<&str>| text.unwrap_or("-").to_owned();
     lines.push(("CREATED BY", or_none(key.created_by.as_deref())));
     lines.push(("DISABLED BECAUSE", or_none(key.disabled_reason.as_deref())));
-    lines.push(("DIGEST", key.digest.to_string()));
+    lines.push(("DIGEST", view.hashing.written(&key.digest)));
     let text: String =
         lines.iter().map(|(name, value)| format!("{:<18}{value}\n", name.to_lowercase())).collect();
     out(&text)?;
@@ -70,9 +72,10 @@ fn out(text: &str) -> anyhow::Result<()> {
 
 impl View {
     fn open(place: &Place) -> anyhow::Result<Self> {
-        let there = place.need()?.0.read()?;
+        let (mut store, opened) = place.need()?;
+        let there = store.read()?;
         let table = Table::new(&there, &Scopes::default());
-        Ok(Self { there, table, now: SystemTime::now() })
+        Ok(Self { there, table, hashing: opened.hashing, now: SystemTime::now() })
     }
 
     /// What is decided by a request with it.

@@ -66,7 +66,7 @@ pub(super) fn new(entry: &Entry, prefix: Option<&str>, place: &Place) -> anyhow:
     let mut opened = place.open()?;
     let key = made_key(prefix.unwrap_or_else(|| opened.prefix()))?;
     let to_file = opened.store.is_some();
-    put(entry, Digest::of(key.as_bytes()), &mut opened)?;
+    put(entry, opened.hashing.digest(key.as_bytes()), &mut opened)?;
     eprintln!("the key, shown this once:");
     // On standard output alone where the entry went elsewhere, so that it can be piped on.
     if to_file {
@@ -79,7 +79,7 @@ pub(super) fn new(entry: &Entry, prefix: Option<&str>, place: &Place) -> anyhow:
 
 pub(super) fn add(entry: &Entry, place: &Place) -> anyhow::Result<ExitCode> {
     let mut opened = place.open()?;
-    let digest = Digest::of(&existing(&opened)?);
+    let digest = opened.hashing.digest(&existing(&opened)?);
     put(entry, digest, &mut opened)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -88,7 +88,7 @@ pub(super) fn add(entry: &Entry, place: &Place) -> anyhow::Result<ExitCode> {
 fn put(entry: &Entry, digest: Digest, opened: &mut Opened) -> anyhow::Result<()> {
     let key = entry.key(digest)?;
     let Some(store) = &mut opened.store else {
-        print!("{}", indented(&row_lines(&key, &entry.team), "  ", "\n"));
+        print!("{}", indented(&row_lines(&key, &entry.team, &opened.hashing), "  ", "\n"));
         return Ok(());
     };
     let (platform, now) = (opened.platform.as_ref(), SystemTime::now());
@@ -116,7 +116,7 @@ pub(super) fn rotate(id: &str, rotation: &Rotation, place: &Place) -> anyhow::Re
     } else {
         made_key(rotation.prefix.as_deref().unwrap_or_else(|| opened.prefix()))?.into_bytes()
     };
-    let digest = Digest::of(&key);
+    let digest = opened.hashing.digest(&key);
     let (platform, now) = (opened.platform.as_ref(), whole_second(SystemTime::now()));
     let until = whole_second(now + rotation.overlap);
     let mut said = String::new();

@@ -6,6 +6,7 @@ mod import;
 mod list;
 mod make;
 mod place;
+mod postgres;
 mod redis;
 mod rules;
 mod store;

@@ -6,10 +6,12 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
 use super::file::File;
+use super::postgres::Postgres;
 use super::redis::Redis;
 use super::store::Store;
 use crate::config::file::{parse, read};
 use crate::config::sources::{Remote, Server, Source};
+use crate::identity::hashing::Hashing;
 use crate::identity::made;
 use crate::identity::scope::Scopes;
 
@@ -23,8 +25,14 @@ pub(in crate::cli) struct Place {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Which of its sources, where it has several: its number, from 1, or its kind.
-    #[arg(long, value_name = "N|file|redis", requires = "config", conflicts_with = "file")]
+    #[arg(long, value_name = "N|file|redis|postgres", requires = "config", conflicts_with = "file")]
     source: Option<String>,
+    /// In PostgreSQL: the role that may change keys, in the place of the one that only looks them up.
+    #[arg(long, value_name = "ROLE", requires = "config", conflicts_with = "file")]
+    user: Option<String>,
+    /// In PostgreSQL: a file with its password [default: that of the configuration].
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
 }
 
 /// What is known of a place.
@@ -35,6 +43,8 @@ pub(super) struct Opened {
     pub(super) platform: Option<Scopes>,
     /// What keys made here begin with, where the configuration says so.
     pub(super) key_prefix: Option<Box<str>>,
+    /// How a key becomes its digest there.
+    pub(super) hashing: Hashing,
 }
 
 impl Opened {
@@ -57,17 +67,20 @@ impl Opened {
 impl Place {
     /// The place, if one was named.
     pub(super) fn open(&self) -> anyhow::Result<Opened> {
-        let live = match &self.config {
-            Some(path) => Some(parse(path, &read(path)?)?.value.live),
+        let config = match &self.config {
+            Some(path) => Some(parse(path, &read(path)?)?.value),
             None => None,
         };
-        let source = match (&self.file, &live) {
+        let source = match (&self.file, &config) {
             (Some(file), _) => Some(Source::File(file.clone())),
-            (None, Some(live)) => Some(self.choose(&live.keys)?.clone()),
+            (None, Some(config)) => Some(self.choose(&config.live.keys)?.clone()),
             (None, None) => None,
         };
+        let hashing = config.as_ref().map(|config| config.fixed.key_digest.hashing.clone());
+        let store = source.map(|source| self.store(source, hashing.clone())).transpose()?;
+        let live = config.map(|config| config.live);
         let (key_prefix, platform) = live.map_or((None, None), |live| (live.key_prefix, Some(live.scopes)));
-        Ok(Opened { store: source.map(store).transpose()?, platform, key_prefix })
+        Ok(Opened { store, platform, key_prefix, hashing: hashing.unwrap_or_default() })
     }
 
     /// The place that must have been named.
@@ -105,6 +118,29 @@ impl Place {
             }
         }
     }
+
+    fn store(&self, source: Source, hashing: Option<Hashing>) -> anyhow::Result<Box<dyn Store>> {
+        let of_postgres = matches!(&source, Source::Remote(Remote { server: Server::Postgres(_), .. }));
+        ensure!(
+            self.user.is_none() || of_postgres,
+            "--user names a role in PostgreSQL, and the keys are not there"
+        );
+        Ok(match source {
+            Source::File(path) => Box::new(File::new(path, hashing)),
+            Source::Remote(Remote { server: Server::Redis(redis), cache, .. }) => {
+                Box::new(Redis::open(redis, cache.timeout)?)
+            }
+            Source::Remote(Remote { server: Server::Postgres(mut postgres), cache, .. }) => {
+                if self.password_file.is_some() {
+                    postgres.password_file.clone_from(&self.password_file);
+                }
+                Box::new(Postgres::open(&postgres, cache.timeout, self.user.as_deref())?)
+            }
+            Source::Remote(Remote { server: Server::Http(_), .. }) => {
+                bail!("an endpoint is asked about keys, and they are changed where it has them from")
+            }
+        })
+    }
 }
 
 fn kind(source: &Source) -> &'static str {
@@ -114,19 +150,4 @@ fn kind(source: &Source) -> &'static str {
         Source::Remote(Remote { server: Server::Postgres(_), .. }) => "postgres",
         Source::Remote(Remote { server: Server::Http(_), .. }) => "http",
     }
-}
-
-fn store(source: Source) -> anyhow::Result<Box<dyn Store>> {
-    Ok(match source {
-        Source::File(path) => Box::new(File::new(path)),
-        Source::Remote(Remote { server: Server::Redis(redis), cache, .. }) => {
-            Box::new(Redis::open(redis, cache.timeout)?)
-        }
-        Source::Remote(Remote { server: Server::Postgres(_), .. }) => {
-            bail!("keys in PostgreSQL are changed by its own means, see docs/keys.md")
-        }
-        Source::Remote(Remote { server: Server::Http(_), .. }) => {
-            bail!("an endpoint is asked about keys, and they are changed where it has them from")
-        }
-    })
 }

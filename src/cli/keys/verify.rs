@@ -9,7 +9,6 @@ use super::place::Place;
 use super::rules::{self, listed};
 use crate::cli::PROBLEMS;
 use crate::config::keys::{Key, Team};
-use crate::identity::key::Digest;
 use crate::identity::made;
 use crate::identity::scope::Scopes;
 use crate::keys::file::Table;
@@ -40,7 +39,7 @@ fn verified(scope: Option<&str>, place: &Place) -> anyhow::Result<bool> {
     if !whole && opened.key_prefix.is_some() {
         return Ok(refused(Reason::KeyMalformed));
     }
-    let digest = Digest::of(&presented);
+    let digest = opened.hashing.digest(&presented);
     let there = store.find(&digest)?;
     let now = SystemTime::now();
     let of_previous = |key: &&Key| key.previous.as_ref().is_some_and(|previous| previous.digest == digest);

@@ -66,6 +66,10 @@ pub struct Columns {
     pub team_disabled: Option<Box<str>>,
     /// A time; missing, there is no end.
     pub expires: Option<Box<str>>,
+    /// A time: the key is one that another has replaced, and ends then.
+    pub sunset: Option<Box<str>>,
+    /// A time: when it was replaced.
+    pub since: Option<Box<str>>,
 }
 
 impl Default for Columns {
@@ -78,6 +82,8 @@ impl Default for Columns {
             disabled: None,
             team_disabled: None,
             expires: None,
+            sunset: None,
+            since: None,
         }
     }
 }
@@ -151,6 +157,7 @@ impl Columns {
         let mut may = |name| fields.maybe(name, report, |node, report| name_of(node, name, report));
         let (team_scopes, disabled) = (may("team_scopes"), may("disabled"));
         let (team_disabled, expires) = (may("team_disabled"), may("expires"));
+        let (sunset, since) = (may("sunset"), may("since"));
         fields.done(report);
         Some(Self {
             id: id?,
@@ -160,6 +167,8 @@ impl Columns {
             disabled: disabled?,
             team_disabled: team_disabled?,
             expires: expires?,
+            sunset: sunset?,
+            since: since?,
         })
     }
 }

@@ -7,10 +7,12 @@
 //! | `team_scopes` | the same; without the column, the key's scopes are all that it needs |
 //! | `disabled`, `team_disabled` | a boolean; without the column, false |
 //! | `expires` | a time; NULL, or without the column, never |
+//! | `sunset` | a time, where another key has replaced this one, which ends then |
+//! | `since` | a time: when it was replaced |
 //!
 //! A column that is none of these is refused: its name may be one of them, misspelt.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Column, Row as Given};
@@ -18,6 +20,10 @@ use tokio_postgres::{Column, Row as Given};
 use super::super::row::{Row, is_word, words};
 use super::{SourceError, invalid};
 use crate::config::sources::Columns;
+use crate::identity::caller::Previous;
+
+/// The last second of the year 9999: no header can name a later one.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
 
 /// Where in a row each is.
 pub(super) struct Places {
@@ -28,6 +34,8 @@ pub(super) struct Places {
     disabled: Option<usize>,
     team_disabled: Option<usize>,
     expires: Option<usize>,
+    sunset: Option<usize>,
+    since: Option<usize>,
 }
 
 /// What a column must be.
@@ -75,10 +83,12 @@ impl Places {
         let disabled = may(columns.disabled.as_deref(), "disabled", Kind::Bool)?;
         let team_disabled = may(columns.team_disabled.as_deref(), "team_disabled", Kind::Bool)?;
         let expires = may(columns.expires.as_deref(), "expires", Kind::Time)?;
+        let sunset = may(columns.sunset.as_deref(), "sunset", Kind::Time)?;
+        let since = may(columns.since.as_deref(), "since", Kind::Time)?;
         if let Some((_, stray)) = given.iter().enumerate().find(|(place, _)| !read.contains(place)) {
             return Err(invalid(format!("nothing reads the column `{}` of the query", stray.name())));
         }
-        Ok(Self { id, team, scopes, team_scopes, disabled, team_disabled, expires })
+        Ok(Self { id, team, scopes, team_scopes, disabled, team_disabled, expires, sunset, since })
     }
 
     pub(super) fn read(&self, given: &Given) -> Result<Row, SourceError> {
@@ -91,12 +101,14 @@ impl Places {
             scopes,
             disabled: truth(given, self.disabled)?,
             team_disabled: truth(given, self.team_disabled)?,
-            expires: match self.expires {
-                Some(place) => value(given, place)?,
-                None => None,
-            },
-            previous: None,
+            expires: time(given, self.expires)?,
+            previous: self.previous(given)?,
         })
+    }
+
+    fn previous(&self, given: &Given) -> Result<Option<Previous>, SourceError> {
+        let since = time(given, self.since)?.map_or(UNIX_EPOCH, writable);
+        Ok(time(given, self.sunset)?.map(|until| Previous { since, until: writable(until) }))
     }
 }
 
@@ -140,6 +152,16 @@ fn list(given: &Given, place: usize) -> Result<Vec<Box<str>>, SourceError> {
     }
     let list: Vec<&str> = value(given, place)?.unwrap_or_default();
     Ok(list.into_iter().map(Box::from).collect())
+}
+
+fn time(given: &Given, place: Option<usize>) -> Result<Option<SystemTime>, SourceError> {
+    place.map_or(Ok(None), |place| value(given, place))
+}
+
+/// The nearest time that can be written in a header or a list: a server's may be infinite.
+#[must_use]
+pub fn writable(at: SystemTime) -> SystemTime {
+    at.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST)
 }
 
 fn truth(given: &Given, place: Option<usize>) -> Result<bool, SourceError> {

@@ -58,6 +58,10 @@ impl Dial {
     /// Without a password where there is none to be had: why that is, the server's refusal does not say.
     pub(super) async fn connect(&self) -> Result<(Client, Link), Error> {
         let settings = self.settings().or_else(|_| self.address())?;
+        self.connect_with(&settings).await
+    }
+
+    pub(super) async fn connect_with(&self, settings: &Config) -> Result<(Client, Link), Error> {
         settings.connect(Securing::new(self.config.tls.clone())).await
     }
 

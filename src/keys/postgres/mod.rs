@@ -29,6 +29,7 @@ use super::row::Row;
 use crate::config::sources::{self, DigestForm};
 use crate::identity::key::Digest;
 use answer::Places;
+pub use answer::writable;
 use dial::{Dial, Link};
 
 const NAME: &str = "postgres";
@@ -210,8 +211,28 @@ fn invalid(cause: impl Into<String>) -> SourceError {
     SourceError::Invalid { name: NAME, cause: cause.into() }
 }
 
+/// A connection for who changes keys, as the role of this name where there is one. It is driven by the runtime that waits
+/// for this.
+pub async fn connect(
+    config: &sources::Postgres,
+    limit: Duration,
+    role: Option<&str>,
+) -> Result<Client, SourceError> {
+    let dial = Dial::new(config.clone(), limit);
+    let mut settings = dial.settings()?;
+    if let Some(role) = role {
+        settings.user(role);
+    }
+    let late = |_| SourceError::Late { name: NAME };
+    let connected = timeout(limit, dial.connect_with(&settings)).await.map_err(late)?;
+    let (client, link) = connected.map_err(|error| down(&error))?;
+    tokio::spawn(link);
+    Ok(client)
+}
+
 /// What the server says in one line, or else every cause that there is.
-fn words(error: &Error) -> String {
+#[must_use]
+pub fn words(error: &Error) -> String {
     if let Some(said) = error.as_db_error() {
         return said.message().to_owned();
     }

@@ -14,11 +14,15 @@ use super::stores::{Row, Store, Team};
 use super::{eventually, found, free_port};
 
 const SCHEMA: &str = include_str!("../../../deploy/postgres/schema.sql");
-/// Of the role that the program has, which may do no more than the schema's page says.
+/// Of the roles that the program and its commands have, which may do no more than the schema's page says.
 const PASSWORD: &str = "open sesame";
 const ROLE: &str = "CREATE ROLE gate LOGIN PASSWORD 'open sesame';
     GRANT USAGE ON SCHEMA scopegate TO gate;
-    GRANT EXECUTE ON FUNCTION scopegate.find(bytea) TO gate;";
+    GRANT EXECUTE ON FUNCTION scopegate.find(bytea) TO gate;
+    CREATE ROLE keymaster LOGIN PASSWORD 'open sesame';
+    GRANT USAGE ON SCHEMA scopegate TO keymaster;
+    GRANT SELECT ON scopegate.teams, scopegate.keys TO keymaster;
+    GRANT INSERT, UPDATE ON scopegate.keys TO keymaster;";
 
 /// A server on a port and in a folder of its own, with the schema that is shipped.
 pub struct Postgres {
@@ -124,6 +128,10 @@ impl Postgres {
 impl Store for Postgres {
     fn section(&self) -> String {
         self.section_with("")
+    }
+
+    fn role(&self) -> Option<&'static str> {
+        Some("keymaster")
     }
 
     fn team(&mut self, Team { name, scopes, enabled, deleted }: &Team) {

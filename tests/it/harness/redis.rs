@@ -58,6 +58,21 @@ impl Redis {
         self.connection.as_mut().expect("it runs")
     }
 
+    /// It takes what is sent, and answers nothing until it may go on.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn go_on(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let process = self.process.as_ref().expect("it runs").id().to_string();
+        let status = Command::new("kill").args(["-s", name, &process]).status();
+        assert!(status.expect("kill").success());
+    }
+
     pub fn publish(&mut self, news: &str) {
         self.connection().publish::<_, _, i64>("scopegate:changes", news).expect("redis-server");
     }

@@ -12,7 +12,7 @@ use scopegate::identity::key::Digest;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::client::{Answer, get};
+use super::client::{Answer, Client, request};
 use super::eventually;
 use super::upstream::Upstream;
 
@@ -192,7 +192,13 @@ impl Scopegate {
 
     /// An answer of the admin listener.
     pub fn ask_admin(&self, path: &str) -> Answer {
-        get(self.admin, path, "")
+        self.tell_admin("GET", path, "", "")
+    }
+
+    /// A request to the admin listener, as curl on this machine sends it.
+    pub fn tell_admin(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+        let request = request(method, path, headers, body).replace("telapi.example", "localhost:9901");
+        Client::connect(self.admin).ask(request)
     }
 
     /// The value of a metric, its labels written as Prometheus does; 0 where it is not there.

@@ -47,6 +47,10 @@ impl Default for Team {
 pub trait Store {
     /// What stands in `keys:`.
     fn section(&self) -> String;
+    /// Who may change keys there, where that is somebody else.
+    fn role(&self) -> Option<&'static str> {
+        None
+    }
     fn team(&mut self, team: &Team);
     fn key(&mut self, key: &str, row: &Row);
     fn remove(&mut self, key: &str);
@@ -63,6 +67,11 @@ pub fn stores() -> Vec<(&'static str, Box<dyn Store>)> {
     }
     stores.push(("http", Box::new(Introspection::start())));
     stores
+}
+
+/// Those that `scopegate keys` changes.
+pub fn writable() -> Vec<(&'static str, Box<dyn Store>)> {
+    stores().into_iter().filter(|(name, _)| *name != "http").collect()
 }
 
 /// A keys file.
