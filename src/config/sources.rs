@@ -11,6 +11,8 @@ use super::node::{Node, Value};
 pub enum Source {
     /// A YAML file of teams and key digests; relative paths are taken from the configuration's folder.
     File(PathBuf),
+    /// A folder of such files, each of its own: those whose name ends in `.yaml` or `.yml` and begins with no dot.
+    Folder(PathBuf),
     /// A server, with what is kept of its answers.
     Remote(Remote),
 }
@@ -180,14 +182,18 @@ impl Source {
 
     fn read(node: &Node, folder: &Path, report: &mut Report<'_>) -> Option<Self> {
         let mut fields = Fields::of(node, "`keys`", report)?;
-        let file = fields.take("file").map(|node| node.text("`file`", report).map(|file| folder.join(file)));
+        let path = |node: &Node, what, report: &mut Report<'_>| {
+            node.text(what, report).map(|path| folder.join(path))
+        };
+        let file = fields.take("file").map(|node| path(node, "`file`", report).map(Self::File));
+        let files = fields.take("folder").map(|node| path(node, "`folder`", report).map(Self::Folder));
         let redis = fields.take("redis").map(|node| Redis::read(node, folder, report));
         let cache_node = fields.take("cache");
         let cache = cache_node.map_or(Some(Cache::default()), |node| Cache::read(node, report));
         fields.done(report);
         let server = redis.map(|redis| redis.map(Server::Redis));
-        match (file, server) {
-            (Some(file), None) => {
+        match (file, files, server) {
+            (Some(file), None, None) | (None, Some(file), None) => {
                 if let Some(node) = cache_node {
                     report.error(
                         node.place,
@@ -195,14 +201,14 @@ impl Source {
                         "remove this: a file is whole in memory",
                     );
                 }
-                file.map(Self::File)
+                file
             }
-            (None, Some(server)) => Some(Self::Remote(Remote { server: server?, cache: cache? })),
-            (None, None) => {
+            (None, None, Some(server)) => Some(Self::Remote(Remote { server: server?, cache: cache? })),
+            (None, None, None) => {
                 report.error(node.place, "`keys` names no source", HINT);
                 None
             }
-            (Some(_), Some(_)) => {
+            _ => {
                 report.error(
                     node.place,
                     "`keys` names two sources at once",

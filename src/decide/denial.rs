@@ -1,7 +1,5 @@
 //! Why a call was refused. Not a fault: an answer.
 
-use std::sync::Arc;
-
 use super::path::PathProblem;
 use crate::identity::caller::Caller;
 use crate::observe::reason::Reason;
@@ -50,7 +48,7 @@ pub enum Denial {
     /// A known key that may not be used.
     KeyRefused {
         /// Whose.
-        caller: Arc<Caller>,
+        caller: Caller,
         /// [`Reason::KeyExpired`], [`Reason::KeyDisabled`] or [`Reason::TeamDisabled`].
         reason: Reason,
     },
@@ -64,7 +62,7 @@ pub enum Denial {
     /// The key lacks a scope.
     ScopeMissing {
         /// Whose.
-        caller: Arc<Caller>,
+        caller: Caller,
         /// The names that are missing, with spaces between; where one of several would do, all of those.
         scopes: Box<str>,
         /// Which layer lacks it.
@@ -131,7 +129,7 @@ impl Denial {
 
     /// Who was refused, where that is known.
     #[must_use]
-    pub fn caller(&self) -> Option<&Arc<Caller>> {
+    pub fn caller(&self) -> Option<&Caller> {
         if let Self::KeyRefused { caller, .. } | Self::ScopeMissing { caller, .. } = self {
             Some(caller)
         } else {

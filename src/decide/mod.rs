@@ -11,7 +11,6 @@ pub mod permit;
 pub mod route;
 pub mod scope;
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::config;
@@ -259,7 +258,7 @@ fn asked(call: &Call<'_>, route: &Route, surface: &Surface) -> Result<Ask, Denia
     }
 }
 
-async fn caller(keys: &impl KeySource, call: &Call<'_>) -> Result<Arc<Caller>, Denial> {
+async fn caller(keys: &impl KeySource, call: &Call<'_>) -> Result<Caller, Denial> {
     let digest = Digest::of(credential::find(call.fields)?);
     let found = keys.find(&digest).await;
     let entry = found.map_err(|error| Denial::KeysUnavailable {
@@ -276,7 +275,7 @@ async fn caller(keys: &impl KeySource, call: &Call<'_>) -> Result<Arc<Caller>, D
 }
 
 /// The caller of an entry whose key may be used at this time.
-fn usable(entry: Option<Entry>, now: SystemTime) -> Result<Arc<Caller>, Denial> {
+fn usable(entry: Option<Entry>, now: SystemTime) -> Result<Caller, Denial> {
     let entry = entry.ok_or(Denial::KeyUnknown)?;
     let reason = match entry.state {
         State::Active { until: Some(end) } if end <= now => Reason::KeyExpired,

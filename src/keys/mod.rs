@@ -9,15 +9,22 @@ pub mod file;
 pub mod guests;
 mod keeper;
 pub mod news;
+pub mod pace;
 mod redis;
 pub mod remote;
 pub mod row;
+pub mod table;
+mod twins;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::identity::caller::Caller;
 use crate::identity::key::Digest;
+
+/// How far who reads keys stands behind the workers: where they want the whole machine, it gets a tenth of what one of them
+/// gets, so that a revocation is slower then, and not for ever.
+const BEHIND: i32 = 10;
 
 /// A place where callers are looked up by the digest of their key.
 pub trait KeySource {
@@ -29,7 +36,7 @@ pub trait KeySource {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Who holds it.
-    pub caller: Arc<Caller>,
+    pub caller: Caller,
     /// Whether it may be used.
     pub state: State,
 }
@@ -94,8 +101,8 @@ pub struct Keys(Vec<Source>);
 /// One of them.
 #[derive(Debug)]
 pub enum Source {
-    /// A file, whole in memory.
-    File(Arc<file::Table>),
+    /// A file or a folder of files, whole in memory.
+    File(Arc<table::Table>),
     /// A server.
     Remote(Arc<remote::Remote>),
 }

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod find_my_way;
 pub mod frames;
+pub mod mount;
 pub mod paths;
 pub mod redis;
 pub mod scopegate;
