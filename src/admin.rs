@@ -209,9 +209,10 @@ fn key_digest(KeyDigest { pepper_file, .. }: &KeyDigest) -> Value {
 }
 
 fn source(source: &Source) -> Value {
-    let Source::Remote(remote) = source else {
-        let Source::File(file) = source else { return Value::Null };
-        return json!({ "file": file });
+    let remote = match source {
+        Source::File(file) => return json!({ "file": file }),
+        Source::Folder(folder) => return json!({ "folder": folder }),
+        Source::Remote(remote) => remote,
     };
     let (kind, server) = match &remote.server {
         Server::Redis(Redis { url, password_file, prefix, channel }) => (

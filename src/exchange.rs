@@ -160,7 +160,7 @@ impl Exchange {
     /// Tells who used a key that another has replaced until when that goes (RFC 9745, RFC 8594). What the upstream says
     /// of the same is its own, and stays.
     pub fn warn(&self, fields: &mut Fields) {
-        let caller = self.record.caller.as_deref();
+        let caller = self.record.caller.as_ref();
         let Some(previous) = caller.and_then(|caller| caller.previous.as_deref()) else { return };
         let since = previous.since.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (deprecation, sunset) =

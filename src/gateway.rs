@@ -204,7 +204,7 @@ impl Gateway {
     ) -> (Answer<Body>, Option<Switch>) {
         exchange.record.refused(refusal.reason(), refusal.detail());
         if let Refusal::Denied(Denial::SessionEnded { caller, .. }) = refusal {
-            exchange.record.caller = Some(Arc::clone(caller));
+            exchange.record.caller = Some(caller.clone());
         }
         let cors = snapshot.live().cors.as_ref();
         let page = head.fields.first(Kind::Page);

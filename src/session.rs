@@ -24,7 +24,7 @@ use crate::snapshot::{Held, Shared};
 #[derive(Debug, Default)]
 pub struct Owned {
     /// Who minted it, where that is known.
-    pub caller: Option<Arc<Caller>>,
+    pub caller: Option<Caller>,
     /// Where it is to end with the key.
     pub guest: Option<Guest<Stay>>,
 }

@@ -16,9 +16,10 @@ use crate::config::{Config, Live};
 use crate::decide::Policy;
 use crate::forward::upstream::Upstream;
 use crate::keys::change::Changes;
-use crate::keys::file::Table;
+
 use crate::keys::remote::Remote;
 use crate::keys::sessions::Sessions;
+use crate::keys::table::Table;
 use crate::keys::{Keys, Source};
 use crate::observe::metrics::{Metrics, RouteMeters};
 
@@ -139,8 +140,8 @@ fn keys(
 ) -> Keys {
     let mut tables = tables.iter();
     let sources = config.live.keys.iter().map(|source| match source {
-        sources::Source::File(_) => {
-            Source::File(tables.next().map(Arc::clone).expect("each file has been read"))
+        sources::Source::File(_) | sources::Source::Folder(_) => {
+            Source::File(tables.next().map(Arc::clone).expect("each source has been read"))
         }
         sources::Source::Remote(written) => {
             let platform = &config.live.scopes;

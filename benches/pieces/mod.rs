@@ -22,7 +22,7 @@ use scopegate::decide::{Policy, decide};
 use scopegate::forward::answer;
 use scopegate::forward::headers::{self, Announced, Outbound};
 use scopegate::identity::key::Digest;
-use scopegate::keys::file::Table;
+use scopegate::keys::table::Table;
 use scopegate::message::head::{Head, Limits};
 use scopegate::observe::lines::Lines;
 use scopegate::observe::metrics::{Metrics, RouteMeters};

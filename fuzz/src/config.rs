@@ -9,7 +9,7 @@ use scopegate::decide::Policy;
 use scopegate::decide::path::Path as Asked;
 use scopegate::decide::route::{Matched, Router};
 use scopegate::identity::scope::Scopes;
-use scopegate::keys::file::Table;
+use scopegate::keys::table::Table;
 
 pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
@@ -58,8 +58,8 @@ fn places(text: &str, problems: &Problems) {
     for problem in problems {
         assert!(!problem.message.is_empty() && !problem.to_string().is_empty());
         if let Some(place) = problem.place {
-            assert!(place.line >= 1 && place.line <= lines as u64, "{place:?} of {lines} lines");
-            assert!(place.column >= 1 && place.column <= text.len() as u64 + 1, "{place:?}");
+            assert!(place.line >= 1 && place.line as usize <= lines, "{place:?} of {lines} lines");
+            assert!(place.column >= 1 && place.column as usize <= text.len() + 1, "{place:?}");
         }
     }
 }

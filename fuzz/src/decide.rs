@@ -164,7 +164,7 @@ fn admitted(
         Requirement::All(set) => names(set).iter().all(|scope| holds(holder, scope)),
     });
     let caller = permit.caller.as_ref().expect("a keyed surface knows who calls");
-    assert_eq!((&*caller.key_id, &*caller.team), (holder.id, holder.team));
+    assert_eq!((caller.key_id(), caller.team()), (holder.id, holder.team));
     assert_eq!(names(caller.scopes()), holder.scopes);
 }
 

@@ -285,6 +285,6 @@ fn identity(fields: &Pairs, permit: &Permit<'_>) {
     let said: Vec<_> = fields.iter().filter(|(name, _)| folded(name).starts_with("x-scopegate-")).collect();
     let Some(caller) = &permit.caller else { return assert!(said.is_empty()) };
     assert_eq!(said.len(), 3);
-    assert_eq!(all(fields, "x-scopegate-team"), [caller.team.as_bytes()]);
-    assert_eq!(all(fields, "x-scopegate-key-id"), [caller.key_id.as_bytes()]);
+    assert_eq!(all(fields, "x-scopegate-team"), [caller.team().as_bytes()]);
+    assert_eq!(all(fields, "x-scopegate-key-id"), [caller.key_id().as_bytes()]);
 }

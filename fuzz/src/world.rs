@@ -12,7 +12,7 @@ use scopegate::decide::denial::Denial;
 use scopegate::decide::permit::Permit;
 use scopegate::decide::{Policy, Route, decide};
 use scopegate::identity::key::Digest;
-use scopegate::keys::file::Table;
+use scopegate::keys::table::Table;
 use scopegate::message::head::Limits;
 
 pub const LIMITS: Limits = Limits { head: 4096, fields: 20, target: 1024 };

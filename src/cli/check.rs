@@ -58,7 +58,7 @@ fn unreachable(config: &Config) -> usize {
 /// Says which sources of keys do not answer from here, and how many.
 fn silent(config: &Config) -> usize {
     let remotes = config.live.keys.iter().filter_map(|source| match source {
-        Source::File(_) => None,
+        Source::File(_) | Source::Folder(_) => None,
         Source::Remote(remote) => Some(remote),
     });
     let problems = remotes.filter_map(|remote| remote::probe(remote).err());

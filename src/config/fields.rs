@@ -21,6 +21,7 @@ const LISTED: usize = 12;
 pub struct Report<'f> {
     file: &'f Path,
     problems: Problems,
+    errors: usize,
 }
 
 /// The entries of a mapping that have not been asked for yet.
@@ -38,7 +39,7 @@ impl<'f> Report<'f> {
     /// Nothing is wrong yet.
     #[must_use]
     pub fn new(file: &'f Path) -> Self {
-        Self { file, problems: Problems::default() }
+        Self { file, problems: Problems::default(), errors: 0 }
     }
 
     /// What it stands in is not used.
@@ -54,7 +55,7 @@ impl<'f> Report<'f> {
     /// How many errors there are so far.
     #[must_use]
     pub fn errors(&self) -> usize {
-        self.problems.errors()
+        self.errors
     }
 
     /// All of it, in the order of the text.
@@ -66,6 +67,7 @@ impl<'f> Report<'f> {
 
     fn push(&mut self, place: Place, severity: Severity, message: String, hint: String) {
         let hint = (!hint.is_empty()).then_some(hint);
+        self.errors += usize::from(severity == Severity::Error);
         self.problems.push(Problem {
             file: self.file.to_owned(),
             place: Some(place),

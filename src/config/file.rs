@@ -1,13 +1,14 @@
 //! From the text of a file to what it means.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
 use std::path::Path;
 
 use ipnet::IpNet;
 
 use super::fields::{Fields, Report};
 use super::key_digest::KeyDigest;
-use super::keys::KeysFile;
+use super::keys::{KeysFile, Rows};
 use super::node::{self, Node};
 use super::problem::Problems;
 use super::sources::Source;
@@ -16,6 +17,9 @@ use super::{Config, Credential, Fixed, Flag, Live, cors, limits, listen, surface
 use crate::identity::hashing::Hashing;
 use crate::identity::made;
 use crate::identity::scope::Scopes;
+
+/// What is read at a time.
+const PIECE: u64 = 64 * 1024;
 
 /// What was read, with what is to be said about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +32,12 @@ pub struct Loaded<T> {
 
 /// The text of a file.
 pub fn read(path: &Path) -> Result<String, Problems> {
-    std::fs::read_to_string(path).map_err(|error| {
+    read_looking(path, &mut |_| {})
+}
+
+/// The same; `look` gets it piece by piece.
+pub fn read_looking(path: &Path, look: &mut dyn FnMut(&[u8])) -> Result<String, Problems> {
+    pieces(path, look).map_err(|error| {
         let hint = if error.kind() == ErrorKind::InvalidData {
             "write it as UTF-8 text: this is another encoding, or no text at all"
         } else {
@@ -36,6 +45,20 @@ pub fn read(path: &Path) -> Result<String, Problems> {
         };
         Problems::of_file(path, format!("cannot be read: {error}"), Some(hint))
     })
+}
+
+fn pieces(path: &Path, look: &mut dyn FnMut(&[u8])) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(length + 1);
+    loop {
+        let read = bytes.len();
+        if file.by_ref().take(PIECE).read_to_end(&mut bytes)? == 0 {
+            let invalid = |_| io::Error::new(ErrorKind::InvalidData, "stream did not contain valid UTF-8");
+            return String::from_utf8(bytes).map_err(invalid);
+        }
+        look(bytes.get(read..).unwrap_or_default());
+    }
 }
 
 /// Reads a configuration; an error is everything that is wrong with it.
@@ -64,9 +87,23 @@ pub fn parse_keys_under(
     scopes: &Scopes,
     hashing: &Hashing,
 ) -> Result<Loaded<KeysFile>, Problems> {
-    let node = node::parse(path, text)?;
-    let mut report = Report::new(path);
-    let value = KeysFile::read(&node, scopes, hashing, &mut report);
+    parse_keys_resting(path, text, scopes, hashing, &mut || {})
+}
+
+/// The same; `rest` is called after every row, each time that it is looked at.
+pub fn parse_keys_resting(
+    path: &Path,
+    text: &str,
+    scopes: &Scopes,
+    hashing: &Hashing,
+    rest: &mut dyn FnMut(),
+) -> Result<Loaded<KeysFile>, Problems> {
+    let (mut rows, mut report) = (Rows::new(scopes, hashing), Report::new(path));
+    let node = node::parse_rows(path, text, "keys", &mut |row| {
+        rows.read(&row, &mut report);
+        rest();
+    })?;
+    let value = KeysFile::read(&node, rows, &mut report, rest);
     let problems = report.into_problems();
     match value {
         Some(value) => Ok(Loaded { value, problems }),
@@ -238,7 +275,7 @@ mod tests {
     fn check(rows: &str, kept: &[&str], refused: usize) {
         let text = format!("teams: {{ t: {{ scopes: [S] }}, bad: {{}} }}\nkeys: [{rows}]");
         let scopes = Scopes::new(vec!["S".into()]);
-        let KeysFile { teams, keys, refused: count } =
+        let KeysFile { teams, keys, refused: count, .. } =
             parse_keys(Path::new("f"), &text, &scopes).expect(rows).value;
         let ids: Vec<_> = keys.iter().map(|key| &*key.id).collect();
         // The team that is bad is refused too.

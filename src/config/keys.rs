@@ -1,11 +1,14 @@
 //! The keys file: teams, and per key a digest and what it may do.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::fields::{Fields, Report, did_you_mean};
+use super::met::Met;
 use super::node::{Name, Node, Value};
 use super::problem::Place;
+use super::twins::twins;
 use crate::identity::hashing::Hashing;
 use crate::identity::key::{Digest, DigestError};
 use crate::identity::scope::Scopes;
@@ -19,6 +22,23 @@ pub struct KeysFile {
     pub keys: Vec<Key>,
     /// Rows that were left out because of a problem.
     pub refused: usize,
+    /// Where each of [`KeysFile::keys`] stands.
+    pub places: Vec<Place>,
+    /// Where each team stands that was written, refused or not.
+    pub team_places: Vec<(Box<str>, Place)>,
+    /// What is known of the keys that were left out: another file may hold their twins.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A key that was left out because of a problem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Where it stands.
+    pub place: Place,
+    /// Where it has one that can be read.
+    pub id: Option<Box<str>>,
+    /// The same.
+    pub digest: Option<Digest>,
 }
 
 /// The ceiling of its keys.
@@ -27,7 +47,7 @@ pub struct Team {
     /// As keys name it.
     pub name: Box<str>,
     /// Allowed scopes, as written; unknown names are kept and open nothing.
-    pub scopes: Vec<Box<str>>,
+    pub scopes: Arc<[Box<str>]>,
     /// True unless written otherwise.
     pub enabled: bool,
     /// False unless written otherwise.
@@ -41,14 +61,14 @@ pub struct Team {
 pub struct Key {
     /// Unique in the file.
     pub id: Box<str>,
-    /// For people.
-    pub name: Box<str>,
+    /// For people; the id unless written.
+    pub name: Option<Box<str>>,
     /// A place in [`KeysFile::teams`].
     pub team: usize,
     /// Of the key's bytes.
     pub digest: Digest,
-    /// Selected for the key, as written; unknown names are kept and open nothing.
-    pub scopes: Vec<Box<str>>,
+    /// Selected for the key, as written; unknown names are kept and open nothing. Many keys have the same.
+    pub scopes: Arc<[Box<str>]>,
     /// False unless written otherwise.
     pub disabled: bool,
     /// Why, for people.
@@ -56,7 +76,7 @@ pub struct Key {
     /// When it was made, for people and `keys list`.
     pub created: Option<SystemTime>,
     /// Who made it.
-    pub created_by: Option<Box<str>>,
+    pub created_by: Option<Arc<str>>,
     /// When it ends by itself.
     pub expires: Option<SystemTime>,
     /// What its digest has replaced. In a box: most have none.
@@ -74,6 +94,14 @@ pub struct Previous {
     pub until: SystemTime,
 }
 
+impl Key {
+    /// For people.
+    #[must_use]
+    pub fn shown_name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.id)
+    }
+}
+
 /// How an entry is made that is none: the answer to every plain key.
 const MAKE_A_DIGEST: &str = "no key belongs in this file: `scopegate keys add --stdin` reads one and writes its entry; treat this one as leaked";
 
@@ -81,24 +109,45 @@ const MAKE_A_DIGEST: &str = "no key belongs in this file: `scopegate keys add --
 const OTHER_DIGEST: &str = "digest the key again as `key_digest` says, or mend that: without it digests are `sha256:`, under a pepper `hmac-sha256:`";
 
 /// What is known of a row, good or bad.
-struct Row<'n> {
+struct Row {
     place: Place,
-    id: Option<&'n str>,
+    id: Option<Box<str>>,
     digest: Option<Digest>,
     previous: Option<Digest>,
-    /// Where nothing is wrong with it.
+    /// Where it names its team, and which of the names it is that were met.
+    team: Option<(Place, usize)>,
+    /// Where nothing is wrong with it; its id and its team are still to be put in.
     key: Option<Key>,
 }
 
 /// Every team that was written: its place in [`KeysFile::teams`], or nothing where its own row is refused.
 type Teams<'n> = BTreeMap<&'n str, Option<usize>>;
 
+/// The rows under `keys:`. They may come before the teams.
+pub(super) struct Rows<'a> {
+    rows: Vec<Row>,
+    met: Met<'a>,
+}
+
+impl<'a> Rows<'a> {
+    /// None yet.
+    pub(super) fn new(platform: &'a Scopes, hashing: &'a Hashing) -> Self {
+        Self { rows: Vec::new(), met: Met::new(platform, hashing) }
+    }
+
+    /// One more.
+    pub(super) fn read(&mut self, node: &Node, report: &mut Report<'_>) {
+        self.rows.push(Row::read(node, &mut self.met, report));
+    }
+}
+
 impl KeysFile {
+    /// The file around its rows, which have been read. `rest` is called after every one that is looked at again.
     pub(super) fn read(
         node: &Node,
-        scopes: &Scopes,
-        hashing: &Hashing,
+        rows: Rows<'_>,
         report: &mut Report<'_>,
+        rest: &mut dyn FnMut(),
     ) -> Option<Self> {
         let mut fields = Fields::of(node, "the keys file", report)?;
         let teams = fields.need("teams", "write `teams: { acme: { scopes: [...] } }`", report);
@@ -108,83 +157,84 @@ impl KeysFile {
         fields.done_among_secrets(report);
         let outline = report.errors() == before;
         let teams = teams?.mapping("`teams`", report)?;
-        let rows = match keys {
-            None => &[][..],
-            Some(Node { value: Value::Nothing, .. }) => &[],
-            Some(node) => node.list("`keys`", report)?,
-        };
-        let mut met = Met { platform: scopes, hashing, unknown: BTreeMap::new() };
+        match keys {
+            None | Some(Node { value: Value::Nothing, .. }) => {}
+            Some(node) => _ = node.list("`keys`", report)?,
+        }
+        let Rows { mut rows, mut met } = rows;
         let (mut file, mut places) = (Self::default(), Teams::new());
         for (name, value) in teams {
             let team = Team::read(name, value, &mut met, report);
             places.insert(&name.text, team.is_some().then_some(file.teams.len()));
             file.refused += usize::from(team.is_none());
             file.teams.extend(team);
+            file.team_places.push((name.text.as_str().into(), name.place));
         }
-        let rows = rows.iter().map(|row| Row::read(row, &places, &mut met, report)).collect();
+        let found: Vec<_> = met.teams.iter().map(|name| places.get(&**name).copied()).collect();
+        for row in &mut rows {
+            row.find_team(&found, &met.teams, &places, report);
+            rest();
+        }
         met.warn(report);
-        file.keep_the_distinct(rows, report);
+        file.keep_the_distinct(rows, report, rest);
         outline.then_some(file)
     }
 
     /// Of two rows with one digest or id, nobody knows which was meant: neither is kept. A row that is refused for
     /// something else counts too: it may be the one that was to end the other.
-    fn keep_the_distinct(&mut self, rows: Vec<Row<'_>>, report: &mut Report<'_>) {
-        // The first and the last place of each.
-        let (mut ids, mut digests) = (HashMap::new(), HashMap::new());
-        for Row { place, id, digest, previous, .. } in &rows {
-            id.map(|id| ids.entry(id).or_insert((*place, *place)).1 = *place);
-            for digest in digest.iter().chain(previous) {
-                digests.entry(*digest).or_insert((*place, *place)).1 = *place;
-            }
-        }
-        let other = |place, (first, last)| match (place == first, first == last) {
-            (_, true) => None,
-            (true, false) => Some(last),
-            (false, false) => Some(first),
-        };
-        for Row { place, id, digest, previous, key } in rows {
-            let twin = |places: Option<&(Place, Place)>| other(place, *places?);
-            let id_twin = id.and_then(|id| twin(ids.get(id)));
-            let of_digest = |digest: Option<Digest>| twin(digests.get(&digest?));
-            let digest_twin = of_digest(digest).map(|place| (place, "digest"));
-            let digest_twin = digest_twin.or_else(|| Some((of_digest(previous)?, "previous digest")));
-            let name = id.map_or_else(String::new, |id| format!(" `{id}`"));
-            if let Some(Place { line, .. }) = id_twin {
-                let hint = "neither row opens anything: give each an id of its own";
-                report.error(place, format!("key{name} is on line {line} too"), hint);
-            } else if let Some((Place { line, .. }, what)) = digest_twin {
-                let hint = "neither row opens anything: keep one of them";
-                report.error(place, format!("the {what} of key{name} is on line {line} too"), hint);
-            } else if let Some(key) = key {
-                self.keys.push(key);
-                continue;
-            }
-            self.refused += 1;
-        }
+    fn keep_the_distinct(&mut self, rows: Vec<Row>, report: &mut Report<'_>, rest: &mut dyn FnMut()) {
+        let (ids, digests) = (
+            twins(&rows, |row| row.place, |row| [row.id.as_deref(), None], rest),
+            twins(&rows, |row| row.place, |row| [row.digest, row.previous], rest),
+        );
+        self.places.reserve_exact(rows.len());
+        let kept = rows.into_iter().enumerate().filter_map(
+            |(number, Row { place, id, digest, previous, key, .. })| {
+                rest();
+                let name = id.as_ref().map_or_else(String::new, |id| format!(" `{id}`"));
+                let digest_twin = digests.get(&(number, 0)).map(|place| (place, "digest"));
+                let digest_twin =
+                    digest_twin.or_else(|| Some((digests.get(&(number, 1))?, "previous digest")));
+                if let Some(Place { line, .. }) = ids.get(&(number, 0)) {
+                    let hint = "neither row opens anything: give each an id of its own";
+                    report.error(place, format!("key{name} is on line {line} too"), hint);
+                } else if let Some((Place { line, .. }, what)) = digest_twin {
+                    let hint = "neither row opens anything: keep one of them";
+                    report.error(place, format!("the {what} of key{name} is on line {line} too"), hint);
+                } else if let Some(key) = key {
+                    self.places.push(place);
+                    return Some(Key { id: id?, ..key });
+                }
+                self.refused += 1;
+                self.left_out.push(LeftOut { place, id, digest });
+                self.left_out.extend(previous.map(|digest| LeftOut {
+                    place,
+                    id: None,
+                    digest: Some(digest),
+                }));
+                None
+            },
+        );
+        self.keys = kept.collect();
     }
 }
 
-impl<'n> Row<'n> {
-    fn read(node: &'n Node, teams: &Teams<'_>, met: &mut Met<'_>, report: &mut Report<'_>) -> Self {
+impl Row {
+    fn read(node: &Node, met: &mut Met<'_>, report: &mut Report<'_>) -> Self {
         let before = report.errors();
-        let mut row = Self { place: node.place, id: None, digest: None, previous: None, key: None };
-        let key = row.fill(node, teams, met, report);
+        let mut row =
+            Self { place: node.place, id: None, digest: None, previous: None, team: None, key: None };
+        let key = row.fill(node, met, report);
         row.key = key.filter(|_| report.errors() == before);
         row
     }
 
-    fn fill(
-        &mut self,
-        node: &'n Node,
-        teams: &Teams<'_>,
-        met: &mut Met<'_>,
-        report: &mut Report<'_>,
-    ) -> Option<Key> {
+    fn fill(&mut self, node: &Node, met: &mut Met<'_>, report: &mut Report<'_>) -> Option<Key> {
         let mut fields = Fields::of(node, "a key", report)?;
         let id = fields.need("id", "what logs name it by: `id: acme-web`", report);
-        self.id = id.and_then(|node| node.word("`id`", report));
-        if let Some(id) = self.id {
+        let id = id.and_then(|node| node.word("`id`", report));
+        self.id = id.map(Box::from);
+        if let Some(id) = id {
             fields.what = format!("key `{id}`");
         }
         if let Some(plain) = fields.take_stray("key") {
@@ -193,12 +243,11 @@ impl<'n> Row<'n> {
         let digest = fields.need("digest", "`scopegate keys add --stdin` makes one", report);
         self.digest = digest.and_then(|node| read_digest(node, met.hashing, report));
         let team = fields.need("team", "the team whose ceiling it has: `team: acme`", report);
-        let team = team.and_then(|node| team_of(node, teams, report));
+        self.team = team.and_then(|node| Some((node.place, met.team(node.text("`team`", report)?))));
         let scopes = fields
             .need("scopes", "what it may do: `scopes: [READ_TEAM_APPS]`", report)
             .and_then(|node| met.names(node, report));
-        let name = fields
-            .or("name", self.id.unwrap_or_default(), report, |node, report| node.text("`name`", report));
+        let name = fields.maybe("name", report, |node, report| node.text("`name`", report));
         let disabled = fields.or("disabled", false, report, |node, report| node.bool("`disabled`", report));
         let reason =
             fields.maybe("disabled_reason", report, |node, report| node.text("`disabled_reason`", report));
@@ -208,27 +257,24 @@ impl<'n> Row<'n> {
         let previous =
             fields.maybe("previous", report, |node, report| self.read_previous(node, met.hashing, report));
         fields.done_among_secrets(report);
+        self.id.as_ref()?;
+        self.team?;
         Some(Key {
-            id: self.id?.into(),
-            name: name?.into(),
-            team: team?,
+            id: Box::default(),
+            name: name?.map(Box::from),
+            team: usize::MAX,
             digest: self.digest?,
             scopes: scopes?,
             disabled: disabled?,
             disabled_reason: reason?.map(Box::from),
             created: created?,
-            created_by: created_by?.map(Box::from),
+            created_by: created_by?.map(|who| met.who(who)),
             expires: expires?,
             previous: previous?.map(Box::new),
         })
     }
 
-    fn read_previous(
-        &mut self,
-        node: &'n Node,
-        hashing: &Hashing,
-        report: &mut Report<'_>,
-    ) -> Option<Previous> {
+    fn read_previous(&mut self, node: &Node, hashing: &Hashing, report: &mut Report<'_>) -> Option<Previous> {
         let mut fields = Fields::of(node, "`previous`", report)?;
         let digest = fields.need("digest", "of the key before: `scopegate keys rotate` writes it", report);
         self.previous = digest.and_then(|node| read_digest(node, hashing, report));
@@ -241,6 +287,37 @@ impl<'n> Row<'n> {
         let since = fields.maybe("since", report, |node, report| time(node, "`since`", report));
         fields.done_among_secrets(report);
         Some(Previous { digest: self.previous?, since: since?, until: until? })
+    }
+
+    /// Puts its team in; `found` is what each name that was met is.
+    fn find_team(
+        &mut self,
+        found: &[Option<Option<usize>>],
+        names: &[Box<str>],
+        teams: &Teams<'_>,
+        report: &mut Report<'_>,
+    ) {
+        let Some((place, (team, name))) =
+            self.team.and_then(|(place, number)| Some((place, found.get(number).zip(names.get(number))?)))
+        else {
+            return;
+        };
+        match (team, &mut self.key) {
+            (Some(Some(team)), Some(key)) => key.team = *team,
+            (Some(Some(_)), None) => {}
+            (Some(None), _) => report.error(
+                place,
+                format!("team `{name}` is refused, and this key with it"),
+                "mend what is wrong with the team's own row",
+            ),
+            (None, _) => {
+                let hint = did_you_mean(name, teams.keys().copied());
+                report.error(place, format!("there is no team `{name}`"), hint);
+            }
+        }
+        if !matches!(team, Some(Some(_))) {
+            self.key = None;
+        }
     }
 }
 
@@ -262,23 +339,6 @@ impl Team {
         let (name, scopes, max_keys) = (known?.into(), scopes?, max_keys?);
         Some(Self { name, scopes, enabled: enabled?, deleted: deleted?, max_keys })
     }
-}
-
-fn team_of(node: &Node, teams: &Teams<'_>, report: &mut Report<'_>) -> Option<usize> {
-    let name = node.text("`team`", report)?;
-    match teams.get(name) {
-        Some(Some(place)) => return Some(*place),
-        Some(None) => report.error(
-            node.place,
-            format!("team `{name}` is refused, and this key with it"),
-            "mend what is wrong with the team's own row",
-        ),
-        None => {
-            let hint = did_you_mean(name, teams.keys().copied());
-            report.error(node.place, format!("there is no team `{name}`"), hint);
-        }
-    }
-    None
 }
 
 fn read_digest(node: &Node, hashing: &Hashing, report: &mut Report<'_>) -> Option<Digest> {
@@ -303,39 +363,6 @@ fn read_digest(node: &Node, hashing: &Hashing, report: &mut Report<'_>) -> Optio
     };
     report.error(node.place, wrong, MAKE_A_DIGEST);
     None
-}
-
-/// The scopes that the platform defines, and the names of others that were met.
-struct Met<'a> {
-    platform: &'a Scopes,
-    hashing: &'a Hashing,
-    /// Where each was met first, and how often.
-    unknown: BTreeMap<String, (Place, usize)>,
-}
-
-impl Met<'_> {
-    fn names(&mut self, node: &Node, report: &mut Report<'_>) -> Option<Vec<Box<str>>> {
-        let words = node.words("`scopes`", report)?;
-        for (place, word) in &words {
-            if self.platform.find(word).is_none() {
-                self.unknown.entry((*word).to_owned()).or_insert((*place, 0)).1 += 1;
-            }
-        }
-        Some(words.into_iter().map(|(_, word)| word.into()).collect())
-    }
-
-    /// Once for each name: a scope that is to come may stand in ten thousand rows.
-    fn warn(self, report: &mut Report<'_>) {
-        for (name, (place, count)) in self.unknown {
-            let hint = format!(
-                "it is kept, and opens nothing until `scopes:` of the configuration has it; {}",
-                did_you_mean(&name, self.platform.all())
-            );
-            let rows =
-                if count == 1 { String::new() } else { format!(" (here first, {count} times in all)") };
-            report.warning(place, format!("the platform does not define the scope `{name}`{rows}"), hint);
-        }
-    }
 }
 
 fn time(node: &Node, what: &str, report: &mut Report<'_>) -> Option<SystemTime> {

@@ -12,12 +12,16 @@ pub mod key_digest;
 pub mod keys;
 pub mod limits;
 pub mod listen;
+mod met;
 pub mod node;
 mod pattern;
 pub mod problem;
+mod reader;
 pub mod route;
+mod scalar;
 pub mod sources;
 pub mod surface;
+mod twins;
 pub mod upstream;
 pub mod values;
 

@@ -1,12 +1,9 @@
 //! A YAML text as a tree in which every value has its place.
 
-use std::collections::HashSet;
 use std::path::Path;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{Error, Location, Spanned};
-
 use super::problem::{Place, Problem, Problems, Severity};
+use super::reader::{self, Rows};
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,154 +42,29 @@ pub struct Name {
     pub text: String,
 }
 
-/// Which of the two would win is not to be guessed. The name is not shown: it may be a secret at the wrong place.
-const DOUBLED: (&str, &str) =
-    ("a name appears twice in this mapping", "keep one of them: which one would win is not to be guessed");
-
 /// Reads a text. No part of it is repeated in a problem: it may hold a secret.
 pub fn parse(file: &Path, text: &str) -> Result<Node, Problems> {
-    let budget = serde_saphyr::budget! {
-        // A million keys, each with a dozen values and names.
-        max_events: 64_000_000,
-        max_nodes: 32_000_000,
-        max_total_scalar_bytes: 1 << 30,
-        // Ours are seven deep; 64, the library's own limit, is too much for the stack of a build without optimisation.
-        max_depth: 24,
-    };
-    // `no` and `off` are words, as YAML 1.2 has it: a team may be called so, and a flag may not.
-    let options = serde_saphyr::options! { budget: budget, with_snippet: false, strict_booleans: true };
-    let problem = |place, (message, hint): (&str, &str)| {
+    read(file, text, None)
+}
+
+/// The same where the outermost mapping has a long list of this name: its items are handed over one by one, and the list
+/// is empty in what is returned. An error makes what was handed over void.
+pub fn parse_rows(
+    file: &Path,
+    text: &str,
+    list: &'static str,
+    take: &mut dyn FnMut(Node),
+) -> Result<Node, Problems> {
+    read(file, text, Some((list, take)))
+}
+
+fn read(file: &Path, text: &str, rows: Option<Rows<'_>>) -> Result<Node, Problems> {
+    reader::read(text, rows).map_err(|(place, (message, hint))| {
         let (file, message, hint) = (file.to_owned(), message.to_owned(), Some(hint.to_owned()));
         let mut problems = Problems::default();
-        problems.push(Problem { file, place, severity: Severity::Error, message, hint });
+        problems.push(Problem { file, place: Some(place), severity: Severity::Error, message, hint });
         problems
-    };
-    let read: Result<Node, Error> = serde_saphyr::from_str_with_options(text, options);
-    let node = read.map_err(|error| problem(error.location().map(place), words(error.without_snippet())))?;
-    doubled(&node).map_or(Ok(()), |at| Err(problem(Some(at), DOUBLED)))?;
-    Ok(node)
-}
-
-/// What is wrong with the text, and what to do. The library's own words quote the text, and advise its Rust callers.
-fn words(error: &Error) -> (&'static str, &'static str) {
-    if matches!(error, Error::DuplicateMappingKey { .. }) {
-        DOUBLED
-    } else if matches!(error, Error::MultipleDocuments { .. }) {
-        (
-            "a second document begins here, after a `---`",
-            "a file is one document: remove the `---`, or split the file",
-        )
-    } else if matches!(error, Error::Budget { .. }) {
-        (
-            "this is nested deeper, or holds more, than any file of ours",
-            "look for a bracket that is never closed, or aliases (`*name`) of aliases",
-        )
-    } else if matches!(error, Error::UnknownAnchor { .. }) {
-        (
-            "an alias (`*name`) of something that has no anchor (`&name`)",
-            "put a text that begins with `*` in quotes",
-        )
-    } else {
-        ("this is not valid YAML", "look at the indentation, brackets and quotes here and in the line before")
-    }
-}
-
-/// The first name that stands twice for us and not for the library, which takes `1` and `"1"` for two.
-fn doubled(node: &Node) -> Option<Place> {
-    match &node.value {
-        Value::Mapping(entries) => {
-            let mut seen = HashSet::with_capacity(entries.len());
-            entries.iter().find_map(|(name, value)| {
-                if seen.insert(name.text.as_str()) { doubled(value) } else { Some(name.place) }
-            })
-        }
-        Value::List(items) => items.iter().find_map(doubled),
-        Value::Nothing | Value::Bool(_) | Value::Whole(_) | Value::Fraction(_) | Value::Text(_) => None,
-    }
-}
-
-fn place(at: Location) -> Place {
-    Place { line: at.line(), column: at.column() }
-}
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Value>::deserialize(deserializer)?;
-        Ok(Self { place: place(spanned.referenced), value: spanned.value })
-    }
-}
-
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<String>::deserialize(deserializer)?;
-        Ok(Self { place: place(spanned.referenced), text: spanned.value })
-    }
-}
-
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Any)
-    }
-}
-
-struct Any;
-
-impl<'de> Visitor<'de> for Any {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Whole(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Whole(value.into()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::Fraction(value))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::Text(value.to_owned()))
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Nothing)
-    }
-
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Nothing)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(Self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Value::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut mapping = Vec::new();
-        while let Some(entry) = entries.next_entry()? {
-            mapping.push(entry);
-        }
-        // A keys file may hold a million of these, and a vector that grew by doubling is up to half empty.
-        mapping.shrink_to_fit();
-        Ok(Value::Mapping(mapping))
-    }
+    })
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The line.
-    pub line: u64,
+    pub line: u32,
     /// The character of the line.
-    pub column: u64,
+    pub column: u32,
 }
 
 /// Whether a problem holds something back.

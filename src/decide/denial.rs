@@ -1,7 +1,5 @@
 //! Why a call was refused. Not a fault: an answer.
 
-use std::sync::Arc;
-
 use super::path::PathProblem;
 use crate::identity::caller::Caller;
 use crate::keys::SourceError;
@@ -26,7 +24,7 @@ pub enum Denial {
         /// The value of `Allow`.
         allow: Box<str>,
         /// Who asked, where the path is behind a key.
-        caller: Option<Arc<Caller>>,
+        caller: Option<Caller>,
     },
     /// The query lacks this name.
     QueryMissing {
@@ -53,7 +51,7 @@ pub enum Denial {
     /// A known key that may not be used.
     KeyRefused {
         /// Whose.
-        caller: Arc<Caller>,
+        caller: Caller,
         /// [`Reason::KeyExpired`], [`Reason::KeyDisabled`] or [`Reason::TeamDisabled`].
         reason: Reason,
     },
@@ -67,14 +65,14 @@ pub enum Denial {
     /// The key that the session was minted with may not be used any more.
     SessionEnded {
         /// Whose.
-        caller: Arc<Caller>,
+        caller: Caller,
         /// What is wrong with the key.
         reason: Reason,
     },
     /// The key lacks a scope.
     ScopeMissing {
         /// Whose.
-        caller: Arc<Caller>,
+        caller: Caller,
         /// The names that are missing, with spaces between; where one of several would do, all of those.
         scopes: Box<str>,
         /// Which layer lacks it.
@@ -157,7 +155,7 @@ impl Denial {
 
     /// Who was refused, where that is known.
     #[must_use]
-    pub fn caller(&self) -> Option<&Arc<Caller>> {
+    pub fn caller(&self) -> Option<&Caller> {
         match self {
             Self::KeyRefused { caller, .. }
             | Self::SessionEnded { caller, .. }

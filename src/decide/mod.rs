@@ -11,7 +11,6 @@ pub mod permit;
 pub mod route;
 pub mod scope;
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::config;
@@ -275,7 +274,7 @@ fn asked(call: &Call<'_>, route: &Route, surface: &Surface) -> Result<Ask, Denia
     }
 }
 
-async fn caller(policy: &Policy, keys: &impl KeySource, call: &Call<'_>) -> Result<Arc<Caller>, Denial> {
+async fn caller(policy: &Policy, keys: &impl KeySource, call: &Call<'_>) -> Result<Caller, Denial> {
     let key = credential::find(call.fields)?;
     if policy.key_prefix.as_deref().is_some_and(|prefix| !made::may_be_whole(prefix, key)) {
         return Err(Denial::KeyMalformed);
@@ -286,7 +285,7 @@ async fn caller(policy: &Policy, keys: &impl KeySource, call: &Call<'_>) -> Resu
 }
 
 /// The caller of an entry whose key may be used at this time.
-pub fn usable(entry: Option<Entry>, now: SystemTime) -> Result<Arc<Caller>, Denial> {
+pub fn usable(entry: Option<Entry>, now: SystemTime) -> Result<Caller, Denial> {
     let entry = entry.ok_or(Denial::KeyUnknown)?;
     let reason = match entry.state {
         State::Active { until: Some(end) } if end <= now => Reason::KeyExpired,

@@ -1,7 +1,5 @@
 //! Proof that a call was admitted.
 
-use std::sync::Arc;
-
 use super::{Route, Surface};
 use crate::identity::caller::Caller;
 
@@ -13,7 +11,7 @@ pub struct Permit<'p> {
     /// The route's surface.
     pub surface: &'p Surface,
     /// Who called; `None` on open surfaces and for preflights.
-    pub caller: Option<Arc<Caller>>,
+    pub caller: Option<Caller>,
     /// What was admitted.
     pub ask: Ask,
     _seal: Seal,
@@ -34,7 +32,7 @@ pub enum Ask {
 struct Seal;
 
 impl<'p> Permit<'p> {
-    pub(super) fn new(route: &'p Route, surface: &'p Surface, caller: Option<Arc<Caller>>, ask: Ask) -> Self {
+    pub(super) fn new(route: &'p Route, surface: &'p Surface, caller: Option<Caller>, ask: Ask) -> Self {
         Self { route, surface, caller, ask, _seal: Seal }
     }
 }

@@ -1,14 +1,12 @@
 //! Whether a caller holds what a route asks for.
 
-use std::sync::Arc;
-
 use super::denial::{Denial, Layer};
 use crate::config::route::Requirement;
 use crate::identity::caller::Caller;
 use crate::identity::scope::Scopes;
 
 /// Effective scopes are key ∩ team ∩ platform; what is missing is named with the layer that lacks it.
-pub(super) fn check(scopes: &Scopes, requirement: Requirement, caller: &Arc<Caller>) -> Result<(), Denial> {
+pub(super) fn check(scopes: &Scopes, requirement: Requirement, caller: &Caller) -> Result<(), Denial> {
     let held = caller.scopes();
     let missing = match requirement {
         Requirement::Any(wanted) if wanted.and(held).is_empty() => wanted,
@@ -18,13 +16,13 @@ pub(super) fn check(scopes: &Scopes, requirement: Requirement, caller: &Arc<Call
     // The outer ceiling first: where the team lacks it, raising the key would change nothing. Of several that
     // would each do, one that the team allows means that only the key is short of it.
     let team_allows = match requirement {
-        Requirement::All(_) => missing.without(caller.team_scopes).is_empty(),
+        Requirement::All(_) => missing.without(caller.team_scopes()).is_empty(),
         Requirement::Any(_) | Requirement::Nothing | Requirement::Key => {
-            !missing.and(caller.team_scopes).is_empty()
+            !missing.and(caller.team_scopes()).is_empty()
         }
     };
     Err(Denial::ScopeMissing {
-        caller: Arc::clone(caller),
+        caller: caller.clone(),
         scopes: joined(scopes.names(missing)),
         layer: if team_allows { Layer::Key } else { Layer::Team },
     })
@@ -44,20 +42,15 @@ fn joined<'n>(names: impl Iterator<Item = &'n str>) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::caller::Team;
 
     #[test]
     fn the_missing_scope_and_the_layer_that_lacks_it() {
         let scopes = Scopes::new(["MINT", "READ", "APPS"].map(Box::from).to_vec());
         let set = |names: &[&str]| scopes.set(names.iter().copied());
         let check_row = |requirement, key: &[&str], team: &[&str], wanted: Option<(&[&str], Layer)>| {
-            let caller = Caller {
-                key_id: "k".into(),
-                team: "t".into(),
-                key_scopes: set(key),
-                team_scopes: set(team),
-                previous: None,
-            };
-            let got = match check(&scopes, requirement, &Arc::new(caller)) {
+            let team = Team { name: "t".into(), scopes: set(team) };
+            let got = match check(&scopes, requirement, &Caller::new("k", set(key), team.clone())) {
                 Err(Denial::ScopeMissing { scopes, layer, .. }) => Some((scopes, layer)),
                 _ => None,
             };

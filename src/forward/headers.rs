@@ -184,8 +184,8 @@ impl<'h> Writer<'h> {
         if let (Some(scopes), Some(caller)) = (with.identity, &permit.caller) {
             let scopes: Vec<_> = scopes.names(caller.scopes()).collect();
             for (name, value) in [
-                ("x-scopegate-team", &*caller.team),
-                ("x-scopegate-key-id", &*caller.key_id),
+                ("x-scopegate-team", caller.team()),
+                ("x-scopegate-key-id", caller.key_id()),
                 ("x-scopegate-scopes", &*scopes.join(" ")),
             ] {
                 // A team that cannot be a header value is not told rather than told wrongly.

@@ -175,7 +175,7 @@ impl Cache {
     /// Forgets the keys of a team. Those that are not known may be of it, too.
     pub(super) fn forget_team(&self, team: &str) {
         for (digest, known) in &self.known {
-            if *known.entry.caller.team == *team {
+            if known.entry.caller.team() == team {
                 self.known.invalidate(&*digest);
             }
         }

@@ -86,10 +86,10 @@ fn line(digest: &Digest, Entry { caller, state }: &Entry, platform: &Scopes) -> 
     let names = |set| platform.names(set).map(Box::from).collect();
     Line {
         digest: digest.hex(),
-        id: caller.key_id.clone(),
-        team: (*caller.team).into(),
-        scopes: names(caller.key_scopes),
-        team_scopes: names(caller.team_scopes),
+        id: caller.key_id().into(),
+        team: caller.team().into(),
+        scopes: names(caller.key_scopes()),
+        team_scopes: names(caller.team_scopes()),
         disabled: *state == State::Disabled,
         team_disabled: *state == State::TeamDisabled,
         expires: match state {

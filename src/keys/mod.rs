@@ -11,6 +11,7 @@ mod http;
 mod keeper;
 mod last_good;
 pub mod news;
+pub mod pace;
 pub mod postgres;
 pub mod presented;
 pub mod redis;
@@ -18,6 +19,8 @@ pub mod remote;
 pub mod row;
 pub mod sessions;
 mod strangers;
+pub mod table;
+mod twins;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -25,6 +28,10 @@ use std::time::SystemTime;
 use crate::identity::caller::{Caller, Previous};
 use crate::identity::key::Digest;
 use presented::Presented;
+
+/// How far who reads keys stands behind the workers: where they want the whole machine, it gets a tenth of what one of them
+/// gets, so that a revocation is slower then, and not for ever.
+const BEHIND: i32 = 10;
 
 /// A place where callers are looked up by the digest of their key.
 pub trait KeySource {
@@ -36,7 +43,7 @@ pub trait KeySource {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Who holds it.
-    pub caller: Arc<Caller>,
+    pub caller: Caller,
     /// Whether it may be used.
     pub state: State,
 }
@@ -67,8 +74,9 @@ impl Entry {
             State::Active { .. } => State::Active { until: Some(until) },
             off @ (State::Disabled | State::TeamDisabled) => off,
         };
-        let previous = Some(Box::new(Previous { since, until }));
-        Self { caller: Arc::new(Caller { previous, ..(*self.caller).clone() }), state }
+        let mut caller = self.caller.clone();
+        caller.previous = Some(Arc::new(Previous { since, until }));
+        Self { caller, state }
     }
 }
 
@@ -124,8 +132,8 @@ pub struct Keys(Vec<Source>);
 /// One of them.
 #[derive(Debug)]
 pub enum Source {
-    /// A file, whole in memory.
-    File(Arc<file::Table>),
+    /// A file or a folder of files, whole in memory.
+    File(Arc<table::Table>),
     /// A server.
     Remote(Arc<remote::Remote>),
 }

@@ -1,10 +1,9 @@
 //! What a server says of a key, before it is an entry.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{Entry, State};
-use crate::identity::caller::{Caller, Previous};
+use crate::identity::caller::{Caller, Previous, Team};
 use crate::identity::scope::Scopes;
 
 /// What a server says of a key and its team.
@@ -33,19 +32,13 @@ impl Row {
     #[must_use]
     pub fn entry(&self, platform: &Scopes) -> Entry {
         let set = |names: &[Box<str>]| platform.set(names.iter().map(|name| &**name));
-        let caller = Caller {
-            key_id: self.id.clone(),
-            team: Arc::from(&*self.team),
-            key_scopes: set(&self.scopes),
-            team_scopes: set(&self.team_scopes),
-            previous: None,
-        };
+        let team = Team { name: self.team.clone(), scopes: set(&self.team_scopes) };
         let state = match self {
             Self { team_disabled: true, .. } => State::TeamDisabled,
             Self { disabled: true, .. } => State::Disabled,
             Self { expires, .. } => State::Active { until: *expires },
         };
-        let entry = Entry { caller: Arc::new(caller), state };
+        let entry = Entry { caller: Caller::new(&self.id, set(&self.scopes), team), state };
         match self.previous {
             Some(previous) => entry.by_previous(previous),
             None => entry,

@@ -28,7 +28,7 @@ pub struct Owner {
     /// Of the key.
     pub digest: Digest,
     /// Its holder then.
-    pub caller: Arc<Caller>,
+    pub caller: Caller,
 }
 
 impl Default for Sessions {

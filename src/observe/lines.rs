@@ -139,8 +139,8 @@ fn line(out: &mut Vec<u8>, second: &mut Second, record: &Record, place: &[u8]) {
         text(out, b"\",\"path\":\"", path);
     }
     if let Some(caller) = &record.caller {
-        text(out, b"\",\"team\":\"", &caller.team);
-        text(out, b"\",\"key\":\"", &caller.key_id);
+        text(out, b"\",\"team\":\"", caller.team());
+        text(out, b"\",\"key\":\"", caller.key_id());
     }
     plain(out, b"\",\"reason\":\"", record.end().code().as_bytes());
     if let Some(detail) = &record.detail {

@@ -1,7 +1,6 @@
 //! What one request will say of itself when it ends.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{Method, Version};
@@ -27,7 +26,7 @@ pub struct Record {
     /// The path, as far as it may be shown.
     pub path: Path,
     /// The admitted or refused caller, where the key is known.
-    pub caller: Option<Arc<Caller>>,
+    pub caller: Option<Caller>,
     /// The status that the client was sent; 0 where none was.
     pub status: u16,
     /// How it ended; `None` until somebody knows.

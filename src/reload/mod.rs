@@ -1,13 +1,14 @@
 //! Watches the files and swaps the snapshot, or keeps the last good one and says so.
 //!
-//! Configuration and keys are two files with two fates: a mistake in the one never holds back the other, and a
+//! Configuration and keys are files with fates of their own: a mistake in the one never holds back the other, and a
 //! revocation least of all.
 
 mod files;
+mod kept;
 mod stamp;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,11 +20,10 @@ use crate::config::Config;
 use crate::config::file::{self, Loaded};
 use crate::config::problem::{Problems, Severity};
 use crate::keys::change::{Change, Changes, Which};
-use crate::keys::file::{self as keys, Read};
 use crate::observe::metrics::{Metrics, Reload};
 use crate::snapshot::{Current, Snapshot};
 pub use files::Files;
-use files::keys_paths;
+use kept::around;
 
 /// Editors and the kubelet change a folder in several steps; this long without another is the end of them.
 const SETTLE: Duration = Duration::from_millis(15);
@@ -81,7 +81,7 @@ impl Reloader {
         }
     }
 
-    /// Reads both files again, and puts in force what is new and good of them. The keys first, since
+    /// Reads the files again, and puts in force what is new and good of them. The keys first, since
     /// they may hold a revocation.
     async fn look(&mut self, began: Instant) {
         if self.look_at_keys().await {
@@ -155,29 +155,10 @@ impl Reloader {
 
     /// True where new keys are good.
     async fn look_at_keys(&mut self) -> bool {
-        let scopes = &self.files.config.live.scopes;
-        let hashing = &self.files.config.fixed.key_digest.hashing;
         let mut changed = false;
-        for file in &mut self.files.keys {
-            if file.stamp.is_still(&file.path) {
-                continue;
-            }
-            let read = keys::read_behind(&file.path, scopes, hashing, file.text).await;
-            let Some(Read { fingerprint, table, problems }) = read else { continue };
-            if fingerprint.is_none() {
-                // It could not be read, which may pass without a change.
-                file.stamp.forget();
-            }
-            file.text = fingerprint;
-            report(&problems);
-            if let Some(table) = table {
-                self.metrics.reloaded("keys", Reload::Applied);
-                file.table = Arc::new(table);
-                changed = true;
-            } else {
-                tracing::error!(file = %file.path.display(), "the keys file is refused; the last good keys stay in force");
-                self.metrics.reloaded("keys", Reload::Refused);
-            }
+        let hashing = &self.files.config.fixed.key_digest.hashing;
+        for kept in &mut self.files.keys {
+            changed |= kept.look(&self.files.config.live.scopes, hashing, &self.metrics).await;
         }
         changed
     }
@@ -193,17 +174,8 @@ impl Reloader {
     /// Watches the folders: a watch on a file ends when Kubernetes or an editor puts another in its place.
     fn watch(&mut self) {
         let Some(watcher) = &mut self.watcher else { return };
-        let folder = |path: &Path| match path.parent() {
-            Some(folder) if folder.as_os_str().is_empty() => PathBuf::from("."),
-            Some(folder) => folder.to_owned(),
-            None => PathBuf::from("/"),
-        };
-        let mut wanted = BTreeSet::new();
-        for path in std::iter::once(self.files.path.as_path()).chain(keys_paths(&self.files.config)) {
-            wanted.insert(folder(path));
-            // Where it is a link into another folder, that one changes too.
-            wanted.extend(path.canonicalize().ok().map(|real| folder(&real)));
-        }
+        let mut wanted = BTreeSet::from_iter(around(&self.files.path));
+        wanted.extend(self.files.keys.iter().flat_map(kept::Kept::folders));
         for old in self.watched.difference(&wanted) {
             let _ = watcher.unwatch(old);
         }

@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use crate::harness::client::{Client, get, request};
+use crate::harness::mount::mount;
 use crate::harness::scopegate::{ALL, APPS, MINT, NONE, Scopegate, Setup, row};
 use crate::harness::upstream::Upstream;
 use crate::harness::{bearer, eventually};
@@ -58,24 +58,6 @@ fn however_a_file_is_changed_the_next_request_of_an_open_connection_sees_it() {
         until(&mut client, &apps(APPS), 200);
     }
     assert_eq!(scopegate.metric("scopegate_connections"), 1.0, "the same connection all the time");
-}
-
-/// A folder as the kubelet mounts it: files are links through `..data`, which is swapped.
-fn mount(folder: &Path, version: &str, files: &[(&str, &str)]) {
-    let data = format!("..{version}");
-    fs::create_dir_all(folder.join(&data)).expect("a folder");
-    for (name, text) in files {
-        fs::write(folder.join(&data).join(name), text).expect("a file");
-        if !folder.join(name).is_symlink() {
-            symlink(Path::new("..data").join(name), folder.join(name)).expect("a link");
-        }
-    }
-    let before = fs::read_link(folder.join("..data"));
-    symlink(&data, folder.join("..data_tmp")).expect("a link");
-    fs::rename(folder.join("..data_tmp"), folder.join("..data")).expect("a rename");
-    if let Ok(before) = before {
-        fs::remove_dir_all(folder.join(before)).expect("the version before");
-    }
 }
 
 #[test]

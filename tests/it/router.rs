@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::io::Write as _;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
@@ -13,7 +12,7 @@ use scopegate::config::route::{Requirement, Route};
 use scopegate::decide::call::Call;
 use scopegate::decide::denial::Denial;
 use scopegate::decide::{Policy, decide};
-use scopegate::identity::caller::Caller;
+use scopegate::identity::caller::{Caller, Team};
 use scopegate::keys::presented::Presented;
 use scopegate::keys::{Entry, KeySource, SourceError, State};
 use scopegate::message::fields::Fields;
@@ -150,14 +149,8 @@ impl Scopegate {
         let config = config.unwrap_or_else(|problems| panic!("{}: {problems:?}", table.name));
         let policy = Policy::new(&config.value.live);
         let all = policy.scopes().set(policy.scopes().all());
-        let caller = Caller {
-            key_id: "k".into(),
-            team: "t".into(),
-            key_scopes: all,
-            team_scopes: all,
-            previous: None,
-        };
-        let entry = Entry { caller: Arc::new(caller), state: State::Active { until: None } };
+        let caller = Caller::new("k", all, Team { name: "t".into(), scopes: all });
+        let entry = Entry { caller, state: State::Active { until: None } };
         let mut fields = Fields::default();
         fields.push(b"x-api-key", b"k");
         let surfaces = &config.value.live.surfaces;

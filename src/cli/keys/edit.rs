@@ -15,7 +15,7 @@ pub(super) fn row_lines(key: &Key, team: &str, hashing: &Hashing) -> Vec<String>
     let mut row = vec![
         format!("- id: {}", quoted(&key.id)),
         format!("  team: {}", quoted(team)),
-        format!("  name: {}", quoted(&key.name)),
+        format!("  name: {}", quoted(key.shown_name())),
         format!("  digest: {}", hashing.written(&key.digest)),
         format!("  scopes: [{}]", scopes.join(", ")),
     ];

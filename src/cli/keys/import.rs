@@ -94,14 +94,14 @@ fn read(line: &str, opened: &Opened) -> anyhow::Result<(String, Key)> {
     let id = need("id")?;
     let key = Key {
         id: id.into(),
-        name: text(&fields, "name")?.unwrap_or(id).into(),
+        name: Some(text(&fields, "name")?.unwrap_or(id).into()),
         team: 0,
         digest,
-        scopes: scopes(&fields)?,
+        scopes: scopes(&fields)?.into(),
         disabled: false,
         disabled_reason: None,
         created: at("created")?,
-        created_by: text(&fields, "created_by")?.map(Box::from),
+        created_by: text(&fields, "created_by")?.map(Into::into),
         expires: at("expires")?,
         previous: None,
     };

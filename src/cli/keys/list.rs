@@ -12,7 +12,7 @@ use super::rules::{self, listed};
 use crate::config::keys::{Key, KeysFile, Previous};
 use crate::identity::hashing::Hashing;
 use crate::identity::scope::Scopes;
-use crate::keys::file::Table;
+use crate::keys::table::Table;
 
 const HEAD: [&str; 8] = ["ID", "NAME", "TEAM", "SCOPES", "CREATED", "EXPIRES", "STATE", "PREVIOUS UNTIL"];
 
@@ -49,7 +49,7 @@ pub(super) fn show(id: &str, json: bool, place: &Place) -> anyhow::Result<ExitCo
     }
     let team = rules::team(&view.there, key);
     let mut lines: Vec<_> = HEAD.into_iter().zip(view.row(key)).collect();
-    lines.push(("TEAM MAY HAVE", listed(&team.scopes)));
+    lines.push(("TEAM MAY HAVE", listed(&*team.scopes)));
     let count = rules::count(&view.there, key.team, view.now);
     lines.push(("KEYS OF THE TEAM", format!("{count} of {}", rules::max_keys(team))));
     let or_none = |text: Option<&str>| text.unwrap_or("-").to_owned();
@@ -96,9 +96,9 @@ impl View {
         let at = |time_of: Option<SystemTime>| time_of.map_or_else(|| "-".to_owned(), time);
         let row = [
             key.id.to_string(),
-            key.name.to_string(),
+            key.shown_name().to_owned(),
             rules::team(&self.there, key).name.to_string(),
-            listed(&key.scopes),
+            listed(&*key.scopes),
             at(key.created),
             at(key.expires),
             self.state(key).to_owned(),
@@ -116,12 +116,12 @@ impl View {
         });
         json!({
             "id": key.id,
-            "name": key.name,
+            "name": key.shown_name(),
             "team": team.name,
-            "scopes": key.scopes,
-            "team_scopes": team.scopes,
+            "scopes": &*key.scopes,
+            "team_scopes": &*team.scopes,
             "created": key.created.map(time),
-            "created_by": key.created_by,
+            "created_by": key.created_by.as_deref(),
             "expires": key.expires.map(time),
             "state": self.state(key),
             "disabled_reason": key.disabled_reason,

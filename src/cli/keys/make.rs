@@ -163,8 +163,8 @@ fn described(
 ) -> anyhow::Result<String> {
     let key = rules::key_of(there, id)?;
     let team = rules::team(there, key);
-    let mut said = format!("`{id}` of team `{}` has: {}\n", team.name, listed(&key.scopes));
-    said += &format!("its team may have: {}\n", listed(&team.scopes));
+    let mut said = format!("`{id}` of team `{}` has: {}\n", team.name, listed(&*key.scopes));
+    said += &format!("its team may have: {}\n", listed(&*team.scopes));
     if let Some(platform) = platform {
         said += &format!("the platform defines: {}\n", listed(platform.all()));
     }
@@ -188,7 +188,7 @@ impl Entry {
         };
         let expires = self.expires.as_deref().map(|when| time(when).map(whole_second)).transpose()?;
         Ok(Key {
-            name: self.name.as_deref().unwrap_or(&id).into(),
+            name: Some(self.name.as_deref().unwrap_or(&id).into()),
             id: id.into(),
             team: 0,
             digest,
@@ -196,7 +196,7 @@ impl Entry {
             disabled: false,
             disabled_reason: None,
             created: Some(whole_second(SystemTime::now())),
-            created_by: self.created_by.as_deref().map(Box::from),
+            created_by: self.created_by.as_deref().map(Into::into),
             expires,
             previous: None,
         })

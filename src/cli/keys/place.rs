@@ -127,6 +127,10 @@ impl Place {
         );
         Ok(match source {
             Source::File(path) => Box::new(File::new(path, hashing)),
+            Source::Folder(path) => {
+                let path = path.display();
+                bail!("{path} is a folder of keys files; say which of them: --file {path}/NAME.yaml")
+            }
             Source::Remote(Remote { server: Server::Redis(redis), cache, .. }) => {
                 Box::new(Redis::open(redis, cache.timeout)?)
             }
@@ -146,6 +150,7 @@ impl Place {
 fn kind(source: &Source) -> &'static str {
     match source {
         Source::File(_) => "file",
+        Source::Folder(_) => "folder",
         Source::Remote(Remote { server: Server::Redis(_), .. }) => "redis",
         Source::Remote(Remote { server: Server::Postgres(_), .. }) => "postgres",
         Source::Remote(Remote { server: Server::Http(_), .. }) => "http",

@@ -144,7 +144,7 @@ fn team(row: &Row) -> anyhow::Result<Team> {
     let max_keys: Option<i32> = row.try_get("max_keys")?;
     Ok(Team {
         name: row.try_get::<_, &str>("name")?.into(),
-        scopes: list(row)?,
+        scopes: list(row)?.into(),
         enabled: row.try_get("enabled")?,
         deleted: row.try_get("deleted")?,
         max_keys: max_keys.map(usize::try_from).transpose()?,
@@ -163,14 +163,14 @@ fn key(row: &Row, team: usize) -> anyhow::Result<Key> {
     };
     Ok(Key {
         id: row.try_get::<_, &str>("id")?.into(),
-        name: row.try_get::<_, &str>("name")?.into(),
+        name: Some(row.try_get::<_, &str>("name")?.into()),
         team,
         digest: Digest::from_hex(row.try_get("digest")?)?,
-        scopes: list(row)?,
+        scopes: list(row)?.into(),
         disabled: row.try_get("disabled")?,
         disabled_reason: text("disabled_reason")?,
         created: at("created")?,
-        created_by: text("created_by")?,
+        created_by: text("created_by")?.map(Into::into),
         expires: at("expires")?,
         previous,
     })
@@ -199,11 +199,11 @@ fn added(key: &Key, there: &KeysFile) -> Value {
     json!({
         "id": key.id,
         "team": there.teams.get(key.team).map(|team| &team.name),
-        "name": key.name,
+        "name": key.shown_name(),
         "digest": key.digest.hex(),
-        "scopes": key.scopes,
+        "scopes": &*key.scopes,
         "expires": key.expires.map(time),
         "created": key.created.map(time),
-        "created_by": key.created_by,
+        "created_by": key.created_by.as_deref(),
     })
 }

@@ -154,7 +154,7 @@ fn fields(key: &Key, team: &str) -> Vec<(&'static str, String)> {
     let mut fields = vec![
         ("id", key.id.to_string()),
         ("team", team.to_owned()),
-        ("name", key.name.to_string()),
+        ("name", key.shown_name().to_owned()),
         ("scopes", key.scopes.join(" ")),
     ];
     fields.extend(key.created.map(|at| ("created", time(at))));
@@ -212,7 +212,7 @@ fn attach(keys: &mut Vec<Key>, before: Vec<(Key, caller::Previous)>) {
 
 /// A team that is not there is one that was deleted.
 fn gone(name: &str) -> Team {
-    Team { name: name.into(), scopes: Vec::new(), enabled: true, deleted: true, max_keys: None }
+    Team { name: name.into(), scopes: Vec::new().into(), enabled: true, deleted: true, max_keys: None }
 }
 
 fn team(name: &str, hash: &Hash) -> anyhow::Result<Team> {
@@ -220,7 +220,7 @@ fn team(name: &str, hash: &Hash) -> anyhow::Result<Team> {
     let max_keys = text("max_keys").map(str::parse).transpose();
     Ok(Team {
         name: name.into(),
-        scopes: words(text("scopes").unwrap_or_default()),
+        scopes: words(text("scopes").unwrap_or_default()).into(),
         enabled: source::truth(text("enabled").unwrap_or("true"))?,
         deleted: source::truth(text("deleted").unwrap_or("false"))?,
         max_keys: max_keys.with_context(|| format!("`max_keys` of team `{name}` is no number"))?,
@@ -230,16 +230,16 @@ fn team(name: &str, hash: &Hash) -> anyhow::Result<Team> {
 fn key(row: Row, team: usize, digest: Digest, hash: &Hash) -> Key {
     let text = |name: &str| hash.get(name).map(|text| text.as_str().into());
     Key {
-        name: text("name").unwrap_or_else(|| row.id.clone()),
+        name: text("name"),
         id: row.id,
         team,
         digest,
-        scopes: row.scopes,
+        scopes: row.scopes.into(),
         disabled: row.disabled,
         disabled_reason: text("disabled_reason"),
         // For people: what cannot be read is not shown.
         created: hash.get("created").and_then(|at| source::time("created", at).ok()),
-        created_by: text("created_by"),
+        created_by: text("created_by").map(Into::into),
         expires: row.expires,
         previous: None,
     }

@@ -10,7 +10,7 @@ use crate::config::keys::{Key, KeysFile, Team};
 use crate::decide::usable;
 use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
-use crate::keys::file::Table;
+use crate::keys::table::Table;
 use crate::observe::reason::Reason;
 
 /// What TelAPI gives a team that nobody has given more.
@@ -103,7 +103,7 @@ impl Rules<'_> {
                 let all = listed(platform.all());
                 forbidden.push(format!("the platform does not define the scope {name}; it defines {all}"));
             } else if !of_team {
-                let (team, all) = (&team.name, listed(&team.scopes));
+                let (team, all) = (&team.name, listed(&*team.scopes));
                 forbidden.push(format!("team `{team}` may not have the scope {name}; it may have {all}"));
             }
         }

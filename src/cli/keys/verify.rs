@@ -11,7 +11,7 @@ use crate::cli::PROBLEMS;
 use crate::config::keys::{Key, Team};
 use crate::identity::made;
 use crate::identity::scope::Scopes;
-use crate::keys::file::Table;
+use crate::keys::table::Table;
 use crate::observe::reason::Reason;
 
 /// A layer of the ceiling, and the scopes that it does not let through.
@@ -49,7 +49,7 @@ fn verified(scope: Option<&str>, place: &Place) -> anyhow::Result<bool> {
         return Ok(refused(Reason::KeyUnknown));
     };
     let team = rules::team(&there, key);
-    println!("`{}` ({}) of team `{}`", key.id, key.name, team.name);
+    println!("`{}` ({}) of team `{}`", key.id, key.shown_name(), team.name);
     if let Some(previous) = key.previous.as_ref().filter(|_| of_previous(&key)) {
         println!("another key has replaced this one, which ends {}", time(previous.until));
     }
@@ -79,7 +79,7 @@ fn refused(reason: Reason) -> bool {
 /// What a key may do of its scopes, and what it may not because of whom.
 fn ceiling<'k>(key: &'k Key, team: &Team, platform: Option<&Scopes>) -> (Vec<&'k str>, Layers<'k>) {
     let (mut may, mut of_platform, mut of_team) = (Vec::new(), Vec::new(), Vec::new());
-    for scope in &key.scopes {
+    for scope in &*key.scopes {
         if platform.is_some_and(|platform| platform.find(scope).is_none()) {
             of_platform.push(&**scope);
         } else if team.scopes.contains(scope) {

@@ -17,6 +17,8 @@ pub use postgres::{Columns, DigestForm, Postgres, Tls};
 pub enum Source {
     /// A YAML file of teams and key digests; relative paths are taken from the configuration's folder.
     File(PathBuf),
+    /// A folder of such files, each of its own: those whose name ends in `.yaml` or `.yml` and begins with no dot.
+    Folder(PathBuf),
     /// A server, with what is kept of its answers.
     Remote(Remote),
 }
@@ -216,13 +218,17 @@ impl Source {
     fn wants_key(&self) -> bool {
         match self {
             Self::Remote(Remote { server: Server::Http(http), .. }) => http.send == endpoint::Sent::Key,
-            Self::Remote(_) | Self::File(_) => false,
+            Self::Remote(_) | Self::File(_) | Self::Folder(_) => false,
         }
     }
 
     fn read(node: &Node, folder: &Path, report: &mut Report<'_>) -> Option<Self> {
         let mut fields = Fields::of(node, "`keys`", report)?;
-        let file = fields.take("file").map(|node| node.text("`file`", report).map(|file| folder.join(file)));
+        let path = |node: &Node, what, report: &mut Report<'_>| {
+            node.text(what, report).map(|path| folder.join(path))
+        };
+        let file = fields.take("file").map(|node| path(node, "`file`", report).map(Self::File));
+        let files = fields.take("folder").map(|node| path(node, "`folder`", report).map(Self::Folder));
         let redis = fields.take("redis").map(|node| Some(Server::Redis(Redis::read(node, folder, report)?)));
         let postgres = fields
             .take("postgres")
@@ -236,22 +242,22 @@ impl Source {
         fields.done(report);
         let mut servers: Vec<_> = [redis, postgres, http].into_iter().flatten().collect();
         let server = servers.pop();
-        match (file, server) {
-            (Some(file), None) => {
+        match (file, files, server) {
+            (Some(file), None, None) | (None, Some(file), None) => {
                 for node in [cache_node, last_node].into_iter().flatten() {
                     let hint = "remove this: a file is whole in memory, and there at every start";
                     report.error(node.place, "a file has no `cache`, and no `last_good`", hint);
                 }
-                file.map(Self::File)
+                file
             }
-            (None, Some(server)) if servers.is_empty() => {
+            (None, None, Some(server)) if servers.is_empty() => {
                 Some(Self::Remote(Remote { server: server?, cache: cache?, last_good: last_good? }))
             }
-            (None, None) => {
+            (None, None, None) => {
                 report.error(node.place, "`keys` names no source", HINT);
                 None
             }
-            (_, Some(_)) => {
+            _ => {
                 report.error(
                     node.place,
                     "`keys` names two sources at once",

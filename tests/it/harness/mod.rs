@@ -5,6 +5,7 @@ pub mod commands;
 pub mod find_my_way;
 pub mod frames;
 pub mod introspection;
+pub mod mount;
 pub mod paths;
 pub mod postgres;
 pub mod redis;
