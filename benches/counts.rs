@@ -29,13 +29,13 @@ fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
 }
 
 #[library_benchmark(setup = ready)]
-#[bench::request(args = (Pieces::request), config = at_most(9_000))]
-#[bench::route(args = (Pieces::route), config = at_most(1_950))]
+#[bench::request(args = (Pieces::request), config = at_most(3_860))]
+#[bench::route(args = (Pieces::route), config = at_most(1_980))]
 #[bench::digest(args = (Pieces::digest), config = at_most(3_940))]
-#[bench::decide(args = (Pieces::decide), config = at_most(6_700))]
+#[bench::decide(args = (Pieces::decide), config = at_most(6_770))]
 #[bench::headers(args = (Pieces::headers), config = at_most(8_000))]
-#[bench::answer(args = (Pieces::answer), config = at_most(5_600))]
-#[bench::record(args = (Pieces::record), config = at_most(2_430))]
+#[bench::answer(args = (Pieces::answer), config = at_most(4_390))]
+#[bench::record(args = (Pieces::record), config = at_most(2_590))]
 fn piece((mut pieces, piece): (Pieces, Piece)) -> Pieces {
     piece(&mut pieces);
     // Returned, so that it is not dropped while instructions are counted.
