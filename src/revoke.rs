@@ -49,7 +49,9 @@ fn look_at(digests: Vec<Digest>, guests: &Rc<Guests<Stay>>, shared: &Shared, cha
 
 /// Looks a key up in the keys that are in force now, for who has just come on it.
 pub async fn again(digest: Digest, guests: &Guests<Stay>, shared: &Shared) {
-    look(digest, guests, shared, &Change { which: Which::Any, ending: shared.metrics.ending() }).await;
+    // Its request waits for this.
+    look(digest, guests, shared, &Change { which: Which::One(digest), ending: shared.metrics.ending() })
+        .await;
 }
 
 /// Looks a key up again, and ends whom it would not admit any more. Where nobody can say for too long, it admits nobody;

@@ -29,6 +29,7 @@ use crate::config::sources::{self, LastGood};
 use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
 use crate::observe::metrics::Metrics;
+use crate::observe::seldom::Seldom;
 use crate::observe::source::SourceMeters;
 
 /// How often a question is asked again because the answer was overtaken by news.
@@ -95,6 +96,8 @@ struct Desk<S> {
     turns: Semaphore,
     /// What is kept has changed since it was written.
     unwritten: Cell<bool>,
+    /// When that may be warned of.
+    garbage: Seldom,
     strangers: Strangers,
 }
 
@@ -108,7 +111,9 @@ impl Keeper {
             let turns = Semaphore::new(self.bounds.at_once);
             let strangers = Strangers::new(self.bounds.rate, Instant::now());
             let (flights, unwritten) = (RefCell::default(), Cell::new(false));
-            let desk = Rc::new(Desk { keeper: self, source, flights, turns, unwritten, strangers });
+            let garbage = Seldom::default();
+            let desk = Desk { keeper: self, source, flights, turns, unwritten, garbage, strangers };
+            let desk = Rc::new(desk);
             LocalSet::new().block_on(&runtime, desk.run(told));
         });
         if let Err(error) = spawned {
@@ -154,6 +159,7 @@ impl<S: Source> Desk<S> {
                 (Arc::clone(&self.keeper.cache), self.keeper.platform.clone(), file.clone());
             let written = spawn_blocking(move || last_good::write(&file, cache.all(), &platform)).await;
             if let Ok(Err(error)) = written {
+                self.unwritten.set(true);
                 tracing::warn!(error = format!("{error:#}"), "what the source of keys says cannot be kept");
             }
         }
@@ -291,7 +297,7 @@ impl<S: Source> Desk<S> {
                 Which::Any
             }
         };
-        if *news == News::Garbage {
+        if *news == News::Garbage && self.garbage.is_time() {
             tracing::warn!(
                 source = self.keeper.name,
                 "news that cannot be read: all keys are looked up again"
@@ -305,11 +311,11 @@ impl<S: Source> Desk<S> {
     }
 
     fn listening(&self) {
-        if self.keeper.meters.up.get() == 1 {
-            return;
-        }
-        self.keeper.meters.up.set(1);
+        // The gauge may be another's, too: sources of one kind share it.
         let first = !self.keeper.ready.swap(true, Ordering::Relaxed);
-        tracing::info!(source = self.keeper.name, first, "the source of keys is heard");
+        if first || self.keeper.meters.up.get() != 1 {
+            self.keeper.meters.up.set(1);
+            tracing::info!(source = self.keeper.name, first, "the source of keys is heard");
+        }
     }
 }

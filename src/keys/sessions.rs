@@ -38,9 +38,10 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    /// A session has been minted.
+    /// A session has been minted. One that a team has is not another's, whatever an answer to that one says.
     pub fn minted(&self, session: &str, owner: Owner) {
-        if session.len() <= LONGEST_NAME {
+        let is_theirs = |known: Owner| known.caller.team() != owner.caller.team();
+        if session.len() <= LONGEST_NAME && !self.0.get(session).is_some_and(is_theirs) {
             self.0.insert(session.into(), owner);
         }
     }
@@ -89,5 +90,26 @@ impl Minting {
             self.sessions.minted(session, self.owner.clone());
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::caller::Team;
+    use crate::identity::scope::ScopeSet;
+
+    #[test]
+    fn a_session_that_a_team_has_is_not_another_teams() {
+        let sessions = Sessions::default();
+        let mint = |team: &str, id: &str| {
+            let team = Team { name: team.into(), scopes: ScopeSet::default() };
+            let caller = Caller::new(id, ScopeSet::default(), team);
+            sessions.minted("s", Owner { digest: Digest::of(id.as_bytes()), caller });
+            sessions.owner("s").expect("an owner").caller.key_id().to_owned()
+        };
+        assert_eq!(mint("acme", "a"), "a");
+        assert_eq!(mint("acme", "b"), "b", "upgraded by another key of the team");
+        assert_eq!(mint("evil", "c"), "b");
     }
 }
