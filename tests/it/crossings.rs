@@ -13,10 +13,6 @@ use crate::harness::{bearer, eventually};
 
 const KEY: &str = "sk_live_a";
 
-fn ready(scopegate: &Scopegate) {
-    eventually("readiness", || (scopegate.ask_admin("/readyz").status == 200).then_some(()));
-}
-
 fn told(scopegate: &Scopegate, key: &str) -> (u16, String) {
     let answer = get(scopegate.address, "/api/v1/apps", &bearer(key));
     (answer.status, answer.reason().to_owned())
@@ -34,7 +30,7 @@ fn who_waits_for_one_source_while_another_revokes_is_refused() {
     let victim = row("sk_live_v", "acme", "READ_TEAM_APPS", "");
     setup.keys += &victim;
     let scopegate = setup.start();
-    ready(&scopegate);
+    scopegate.ready();
     redis.pause();
     let address = scopegate.address;
     let asking = thread::spawn(move || get(address, "/api/v1/apps", &bearer("sk_live_v")));
@@ -60,7 +56,7 @@ fn a_flood_of_strangers_ends_nobody_who_is_inside() {
     let cache = "cache: { rate: 1, timeout: 300ms, fresh: 1ms, stale: 1ms }";
     let keys = format!("keys: {{ {}, {cache} }}", redis.section());
     let scopegate = Setup::new(&upstream).with("keys: { file: keys.yaml }", &keys).start();
-    ready(&scopegate);
+    scopegate.ready();
     let mut client = Client::connect(scopegate.address);
     client.send(request("GET", "/api/v1/apps", &bearer(KEY), ""));
     assert_eq!(client.head().0, 200);
@@ -80,12 +76,30 @@ fn who_is_known_to_a_later_source_is_no_stranger() {
     let cache = "cache: { rate: 1, timeout: 300ms, unknown: 1ms }";
     let keys = format!("keys: [{{ {}, {cache} }}, {{ file: keys.yaml }}]", redis.section());
     let scopegate = Setup::new(&upstream).with("keys: { file: keys.yaml }", &keys).start();
-    ready(&scopegate);
+    scopegate.ready();
     // Each time that the server has forgotten that it does not know the key, it is asked again.
     eventually("more questions than strangers may ask", || {
         assert_eq!(told(&scopegate, APPS).0, 200);
         (metric(&scopegate, "lookups", "result=\"unknown\"") > 3.0).then_some(())
     });
+}
+
+#[test]
+fn two_servers_of_one_kind_are_both_waited_for() {
+    let (upstream, Some(mut one), Some(mut other)) = (Upstream::start(), Redis::start(), Redis::start())
+    else {
+        return;
+    };
+    for (redis, key, id) in [(&mut one, KEY, "id-a"), (&mut other, "sk_live_b", "id-b")] {
+        redis.team(&Team::default());
+        redis.key(key, &Row { id, ..Row::default() });
+    }
+    let keys = format!("keys: [{{ {} }}, {{ {} }}]", one.section(), other.section());
+    let scopegate = Setup::new(&upstream).with("keys: { file: keys.yaml }", &keys).start();
+    scopegate.ready();
+    for (key, status) in [(KEY, 200), ("sk_live_b", 200), ("sk_live_c", 401)] {
+        assert_eq!(told(&scopegate, key).0, status, "{key}");
+    }
 }
 
 #[test]
@@ -101,7 +115,7 @@ fn what_holds_no_key_is_no_news() {
         .expect("a server");
     let keys = format!("keys: {{ {}, cache: {{ fresh: 1h, stale: 2h }} }}", redis.section());
     let scopegate = Setup::new(&upstream).with("keys: { file: keys.yaml }", &keys).start();
-    ready(&scopegate);
+    scopegate.ready();
     assert_eq!(told(&scopegate, KEY).0, 200);
     let before = metric(&scopegate, "lookups", "result=\"known\"");
     for name in ["hits", "key", "key:none", "teams:acme", ""] {

@@ -21,10 +21,6 @@ fn setup(postgres: &mut Postgres, upstream: &Upstream, more: &str, cache: &str) 
     Setup::new(upstream).with("keys: { file: keys.yaml }", &section)
 }
 
-fn ready(scopegate: &Scopegate) {
-    eventually("readiness", || (scopegate.ask_admin("/readyz").status == 200).then_some(()));
-}
-
 fn told(scopegate: &Scopegate, key: &str) -> (u16, String) {
     let answer = get(scopegate.address, "/api/v1/apps", &bearer(key));
     (answer.status, answer.reason().to_owned())
@@ -55,7 +51,7 @@ fn a_server_that_is_gone_lets_nobody_in_and_is_found_again() {
     assert_eq!(told(&scopegate, KEY), (503, "keys_unavailable".to_owned()));
     assert_eq!(scopegate.ask_admin("/readyz").status, 503);
     postgres.resume();
-    ready(&scopegate);
+    scopegate.ready();
     assert_eq!(told(&scopegate, KEY).0, 200);
     let up = |scopegate: &Scopegate| scopegate.metric("scopegate_key_source_up{source=\"postgres\"}");
     assert_eq!(up(&scopegate), 1.0);
@@ -74,7 +70,7 @@ fn a_server_that_is_gone_lets_nobody_in_and_is_found_again() {
 fn a_server_that_hangs_is_noticed_and_found_again() {
     let (upstream, Some(mut postgres)) = (Upstream::start(), Postgres::start()) else { return };
     let scopegate = setup(&mut postgres, &upstream, "", "timeout: 1s").start();
-    ready(&scopegate);
+    scopegate.ready();
     until("the key", &scopegate, KEY, "");
     postgres.signal("STOP");
     for key in ["sk_live_1", "sk_live_2", "sk_live_3"] {
@@ -94,7 +90,7 @@ fn a_server_that_hangs_is_noticed_and_found_again() {
 fn news_that_were_missed_are_made_up_for() {
     let (upstream, Some(mut postgres)) = (Upstream::start(), Postgres::start()) else { return };
     let scopegate = setup(&mut postgres, &upstream, "", "fresh: 1h, stale: 2h").start();
-    ready(&scopegate);
+    scopegate.ready();
     assert_eq!(told(&scopegate, KEY).0, 200);
     postgres.run("ALTER TABLE scopegate.keys DISABLE TRIGGER tell; DELETE FROM scopegate.keys");
     assert_eq!(told(&scopegate, KEY).0, 200, "nobody has said so");
@@ -106,7 +102,7 @@ fn news_that_were_missed_are_made_up_for() {
 fn connections_that_ended_unseen_are_no_refusal() {
     let (upstream, Some(mut postgres)) = (Upstream::start(), Postgres::start()) else { return };
     let scopegate = setup(&mut postgres, &upstream, "", "").start();
-    ready(&scopegate);
+    scopegate.ready();
     for number in 0..8 {
         let key = format!("sk_live_{number}");
         postgres.key(
@@ -123,7 +119,7 @@ fn connections_that_ended_unseen_are_no_refusal() {
 fn what_is_told_and_cannot_be_read_may_be_about_anything() {
     let (upstream, Some(mut postgres)) = (Upstream::start(), Postgres::start()) else { return };
     let scopegate = setup(&mut postgres, &upstream, "", "fresh: 1h, stale: 2h").start();
-    ready(&scopegate);
+    scopegate.ready();
     assert_eq!(told(&scopegate, KEY).0, 200);
     postgres.run("ALTER TABLE scopegate.keys DISABLE TRIGGER tell; DELETE FROM scopegate.keys");
     postgres.run("NOTIFY another_channel, 'all'; NOTIFY scopegate_changes, 'key sk_live_a'");
@@ -136,7 +132,7 @@ fn what_is_told_and_cannot_be_read_may_be_about_anything() {
 fn a_table_that_is_locked_makes_503_in_time_and_no_heap_of_questions() {
     let (upstream, Some(mut postgres)) = (Upstream::start(), Postgres::start()) else { return };
     let scopegate = setup(&mut postgres, &upstream, ", pool: 2", "timeout: 200ms").start();
-    ready(&scopegate);
+    scopegate.ready();
     postgres.run("BEGIN; LOCK TABLE scopegate.keys IN ACCESS EXCLUSIVE MODE");
     for number in 0..12 {
         let answer = told(&scopegate, &format!("sk_live_{number}"));
@@ -153,7 +149,7 @@ fn a_table_that_is_locked_makes_503_in_time_and_no_heap_of_questions() {
 fn the_password_is_read_for_every_connection() {
     let (upstream, Some(mut postgres)) = (Upstream::start(), Postgres::start()) else { return };
     let scopegate = setup(&mut postgres, &upstream, "", "").start();
-    ready(&scopegate);
+    scopegate.ready();
     let file = postgres.file("password");
     fs::remove_file(&file).expect("a file");
     terminate(&mut postgres, true);
@@ -173,7 +169,7 @@ fn the_password_is_read_for_every_connection() {
 fn a_rotated_key_has_two_digests_for_a_while() {
     let (upstream, Some(mut postgres)) = (Upstream::start(), Postgres::start()) else { return };
     let scopegate = setup(&mut postgres, &upstream, "", "fresh: 1h, stale: 2h, unknown: 1h").start();
-    ready(&scopegate);
+    scopegate.ready();
     let new = "sk_live_b";
     assert_eq!((told(&scopegate, KEY).0, told(&scopegate, new).0), (200, 401));
     let digest = hex(new);
@@ -204,7 +200,7 @@ fn over_tls_the_server_must_be_who_the_authority_says() {
     postgres.kill();
     let (own_key, certificate) = (own.replace(".crt", ".key"), format!("ssl_cert_file={own}"));
     postgres.resume_with(&["ssl=on", &certificate, &format!("ssl_key_file={own_key}")]);
-    ready(&plain);
+    plain.ready();
     assert_eq!(told(&plain, KEY).0, 200);
     let count = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'gate'";
     assert_eq!(postgres.number(&format!("{count} AND NOT ssl")), 0);

@@ -23,10 +23,6 @@ fn setup(redis: &mut Redis, upstream: &Upstream, cache: &str) -> Setup {
     Setup::new(upstream).with("keys: { file: keys.yaml }", &section)
 }
 
-fn ready(scopegate: &Scopegate) {
-    eventually("readiness", || (scopegate.ask_admin("/readyz").status == 200).then_some(()));
-}
-
 fn told(scopegate: &Scopegate, key: &str) -> (u16, String) {
     let answer = get(scopegate.address, "/api/v1/apps", &bearer(key));
     (answer.status, answer.reason().to_owned())
@@ -50,7 +46,7 @@ fn without_an_answer_nobody_is_let_in_and_nobody_is_called_unknown() {
     assert!(ready_answer.text().contains("keys"), "{}", ready_answer.text());
     assert_eq!(get(scopegate.address, "/health", "").status, 200, "what needs no key");
     redis.resume();
-    ready(&scopegate);
+    scopegate.ready();
     assert_eq!(told(&scopegate, KEY).0, 200);
     assert_eq!(scopegate.metric("scopegate_key_source_up{source=\"redis\"}"), 1.0);
     redis.kill();
@@ -67,7 +63,7 @@ fn what_was_known_may_be_used_for_so_long() {
     let (upstream, Some(mut redis)) = (Upstream::start(), Redis::start()) else { return };
     let cache = "fresh: 100ms, stale: 200ms, timeout: 500ms, fail: { stale_for: 3s }";
     let scopegate = setup(&mut redis, &upstream, cache).start();
-    ready(&scopegate);
+    scopegate.ready();
     assert_eq!(told(&scopegate, KEY).0, 200);
     let known = Instant::now();
     redis.kill();
@@ -93,7 +89,7 @@ fn what_was_known_may_be_used_for_so_long() {
 fn news_that_were_missed_are_made_up_for() {
     let (upstream, Some(mut redis)) = (Upstream::start(), Redis::start()) else { return };
     let scopegate = setup(&mut redis, &upstream, "fresh: 1h, stale: 2h").start();
-    ready(&scopegate);
+    scopegate.ready();
     assert_eq!(told(&scopegate, KEY).0, 200);
     // Everybody is thrown out, and the change is not published.
     let hex = scopegate::identity::key::Digest::of(KEY.as_bytes()).hex();
@@ -108,7 +104,7 @@ fn news_that_were_missed_are_made_up_for() {
 fn a_key_is_asked_for_once_at_a_time_and_kept() {
     let (upstream, Some(mut redis)) = (Upstream::start(), Redis::start()) else { return };
     let scopegate = setup(&mut redis, &upstream, "").start();
-    ready(&scopegate);
+    scopegate.ready();
     let address = scopegate.address;
     let asking: Vec<_> =
         (0..32).map(|_| thread::spawn(move || get(address, "/api/v1/apps", &bearer(KEY)).status)).collect();
@@ -128,7 +124,7 @@ fn strangers_are_asked_for_at_a_bounded_rate_and_harm_nobody_who_is_known() {
     const RATE: f64 = 50.0;
     let (upstream, Some(mut redis)) = (Upstream::start(), Redis::start()) else { return };
     let scopegate = setup(&mut redis, &upstream, "rate: 50, timeout: 200ms, size: 64KiB").start();
-    ready(&scopegate);
+    scopegate.ready();
     assert_eq!(told(&scopegate, KEY).0, 200);
     let (began, address) = (Instant::now(), scopegate.address);
     let over = move || began.elapsed() > Duration::from_secs(2);
@@ -173,7 +169,7 @@ fn after_a_start_everybody_is_a_stranger_and_nobody_is_refused() {
         redis.key(key, &Row { id: "id", ..Row::default() });
     }
     let scopegate = setup.start();
-    ready(&scopegate);
+    scopegate.ready();
     let address = scopegate.address;
     let asking =
         keys.into_iter().map(|key| thread::spawn(move || get(address, "/api/v1/apps", &bearer(&key)).status));
@@ -186,7 +182,7 @@ fn after_a_start_everybody_is_a_stranger_and_nobody_is_refused() {
 fn what_cannot_be_read_is_no_yes_and_no_panic() {
     let (upstream, Some(mut redis)) = (Upstream::start(), Redis::start()) else { return };
     let scopegate = setup(&mut redis, &upstream, "").start();
-    ready(&scopegate);
+    scopegate.ready();
     let name =
         |key: &str| format!("scopegate:key:{}", scopegate::identity::key::Digest::of(key.as_bytes()).hex());
     let connection = redis.connection();
@@ -230,7 +226,7 @@ fn the_servers_own_news_are_heard_too() {
         .exec(redis.connection())
         .expect("a server");
     let scopegate = setup(&mut redis, &upstream, "fresh: 1h, stale: 2h").start();
-    ready(&scopegate);
+    scopegate.ready();
     assert_eq!(told(&scopegate, KEY).0, 200);
     let hex = scopegate::identity::key::Digest::of(KEY.as_bytes()).hex();
     redis
@@ -253,7 +249,7 @@ fn the_first_source_that_knows_a_key_answers() {
     setup.keys += &crate::harness::scopegate::row(KEY, "acme", "READ_TEAM_APPS", ", disabled: true");
     redis.key("sk_live_theirs", &Row { id: "id-theirs", ..Row::default() });
     let scopegate = setup.start();
-    ready(&scopegate);
+    scopegate.ready();
     assert_eq!(told(&scopegate, KEY), (401, "key_disabled".to_owned()), "what the first says is final");
     assert_eq!(told(&scopegate, "sk_live_theirs").0, 200);
     assert_eq!(told(&scopegate, crate::harness::scopegate::APPS).0, 200);
@@ -269,7 +265,7 @@ fn a_key_that_has_died_stays_dead_whatever_was_on_its_way() {
     // Nearly every request is looked up, so that answers and news cross.
     let scopegate =
         setup(&mut redis, &upstream, "fresh: 1ms, stale: 1ms, unknown: 1ms, rate: 1000000").start();
-    ready(&scopegate);
+    scopegate.ready();
     for number in 0..KEYS {
         let key: &'static str = format!("sk_live_race_{number}").leak();
         redis.key(key, &Row { id: key, ..Row::default() });
@@ -303,7 +299,7 @@ fn a_key_that_has_died_stays_dead_whatever_was_on_its_way() {
 fn a_change_can_be_told_to_the_process_itself() {
     let (upstream, Some(mut redis)) = (Upstream::start(), Redis::start()) else { return };
     let scopegate = setup(&mut redis, &upstream, "fresh: 1h, stale: 2h, unknown: 1h").start();
-    ready(&scopegate);
+    scopegate.ready();
     let hex = scopegate::identity::key::Digest::of(KEY.as_bytes()).hex();
     let tell = |news: &str| scopegate.tell_admin("POST", "/keys", "", news).status;
     let mut set = |field: &str, value: &str| {

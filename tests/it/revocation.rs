@@ -55,19 +55,6 @@ struct Lives {
     frames: Frames,
 }
 
-/// What was said on a channel before it was closed with this code, which is answered as a browser does.
-fn closed(client: &mut Client, code: u16) -> String {
-    let mut said = Vec::new();
-    let close = [&[0x88, 2][..], &code.to_be_bytes()].concat();
-    while !said.ends_with(&close) {
-        let mut byte = [0];
-        client.stream.read_exact(&mut byte).expect("a close with this code");
-        said.push(byte[0]);
-    }
-    client.send([&[0x88, 0x82, 0, 0, 0, 0][..], &code.to_be_bytes()].concat());
-    String::from_utf8_lossy(&said).into_owned()
-}
-
 /// True where nothing comes any more, the end of a body least of all.
 fn is_cut(client: &mut Client) -> bool {
     let mut rest = Vec::new();
@@ -114,7 +101,7 @@ impl Lives {
 
     /// Each has heard of it in its own way.
     fn ended(mut self) {
-        let text = closed(&mut self.channel, 4001);
+        let text = self.channel.closed(4001);
         assert!(text.contains("\"code\":\"key_revoked\""), "{text}");
         assert!(is_cut(&mut self.stream), "no clean end");
         let answer = self.wait.answer(false);
@@ -239,5 +226,5 @@ fn the_code_of_the_close_may_be_another() {
     client.send(request("GET", "/ws/calls", &(bearer(VICTIM) + HANDSHAKE), ""));
     assert_eq!(client.head().0, 101);
     scopegate.edit("keys.yaml", ROW, &format!("{ROW} disabled: true,"));
-    closed(&mut client, 4077);
+    client.closed(4077);
 }

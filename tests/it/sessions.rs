@@ -65,19 +65,6 @@ fn open(scopegate: &Scopegate, session: &str) -> Client {
     client
 }
 
-/// What was said before the close with this code.
-fn closed(client: &mut Client, code: u16) -> String {
-    let mut said = Vec::new();
-    let close = [&[0x88, 2][..], &code.to_be_bytes()].concat();
-    while !said.ends_with(&close) {
-        let mut byte = [0];
-        client.stream.read_exact(&mut byte).expect("a close with this code");
-        said.push(byte[0]);
-    }
-    client.send([&[0x88, 0x82, 0, 0, 0, 0][..], &code.to_be_bytes()].concat());
-    String::from_utf8_lossy(&said).into_owned()
-}
-
 fn tunnels(scopegate: &Scopegate, count: f64) {
     eventually("open channels", || (scopegate.metric("scopegate_tunnels") == count).then_some(()));
 }
@@ -96,13 +83,13 @@ fn a_session_ends_with_the_key_that_minted_it_and_no_other_does() {
     tunnels(&scopegate, 4.0);
     scopegate.edit("keys.yaml", END.0, END.1);
     for channel in &mut mine {
-        assert!(closed(channel, 4001).contains("key_revoked"));
+        assert!(channel.closed(4001).contains("key_revoked"));
     }
     tunnels(&scopegate, others.len() as f64);
     let line = scopegate.log_line(|line| line["reason"] == "key_revoked");
     assert_eq!((&line["key"], &line["team"]), (&"id-mint".into(), &"acme".into()), "{line}");
     // It is not opened again, and the page hears why.
-    let said = closed(&mut open(&scopegate, "a"), 4001);
+    let said = open(&scopegate, "a").closed(4001);
     assert!(said.contains("key_revoked") && said.contains("\"sessionId\":\"a\""), "{said}");
     let line = scopegate.log_line(|line| line["detail"] == "key_disabled");
     assert_eq!(line["key"], "id-mint", "{line}");

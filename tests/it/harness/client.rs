@@ -118,6 +118,19 @@ impl Client {
         self.answer(request.as_ref().starts_with(b"HEAD "))
     }
 
+    /// What was said on a channel before it was closed with this code, which is answered as a browser does.
+    pub fn closed(&mut self, code: u16) -> String {
+        let mut said = Vec::new();
+        let close = [&[0x88, 2][..], &code.to_be_bytes()].concat();
+        while !said.ends_with(&close) {
+            let mut byte = [0];
+            self.stream.read_exact(&mut byte).expect("a close with this code");
+            said.push(byte[0]);
+        }
+        self.send([&[0x88, 0x82, 0, 0, 0, 0][..], &code.to_be_bytes()].concat());
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
     /// True once the other side has ended.
     pub fn is_closed(&mut self) -> bool {
         match self.stream.read(&mut [0]) {

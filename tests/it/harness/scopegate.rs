@@ -201,6 +201,11 @@ impl Scopegate {
         Client::connect(self.admin).ask(request)
     }
 
+    /// Waits until it is.
+    pub fn ready(&self) {
+        eventually("readiness", || (self.ask_admin("/readyz").status == 200).then_some(()));
+    }
+
     /// The value of a metric, its labels written as Prometheus does; 0 where it is not there.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.ask_admin("/metrics").text();
