@@ -139,19 +139,21 @@ fn keys(
     changes: &Changes,
 ) -> Keys {
     let mut tables = tables.iter();
-    let sources = config.live.keys.iter().map(|source| match source {
-        sources::Source::File(_) | sources::Source::Folder(_) => {
-            Source::File(tables.next().map(Arc::clone).expect("each source has been read"))
-        }
-        sources::Source::Remote(written) => {
-            let platform = &config.live.scopes;
-            let same =
-                previous.and_then(|old| old.keys.remotes().find(|remote| remote.serves(written, platform)));
-            Source::Remote(
-                same.map_or_else(|| Remote::start(written, platform, changes, metrics), Arc::clone),
-            )
-        }
-    });
+    let sources =
+        config.live.keys.iter().map(|source| match source {
+            sources::Source::File(_) | sources::Source::Folder(_) => {
+                Source::File(tables.next().map(Arc::clone).expect("each source has been read"))
+            }
+            sources::Source::Remote(written) => {
+                let (platform, hashing) = (&config.live.scopes, &config.fixed.key_digest.hashing);
+                let same = previous
+                    .and_then(|old| old.keys.remotes().find(|remote| remote.serves(written, platform)));
+                Source::Remote(same.map_or_else(
+                    || Remote::start(written, (platform, hashing), changes, metrics),
+                    Arc::clone,
+                ))
+            }
+        });
     Keys::new(sources.collect())
 }
 

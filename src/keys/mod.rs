@@ -9,6 +9,8 @@ pub mod file;
 pub mod guests;
 mod http;
 mod keeper;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod last_good;
 pub mod news;
 pub mod pace;

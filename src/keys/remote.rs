@@ -12,6 +12,8 @@ use super::cache::{Age, Cache};
 use super::change::Changes;
 use super::http::Http;
 use super::keeper::{Ask, Keeper, Message};
+#[cfg(feature = "kubernetes")]
+use super::kubernetes::Kubernetes;
 use super::last_good;
 use super::news::News;
 use super::postgres::Postgres;
@@ -21,6 +23,7 @@ use super::row::Row;
 use super::{Entry, SourceError};
 use crate::config::endpoint::Sent;
 use crate::config::sources::{self, LastGood, Server};
+use crate::identity::hashing::Hashing;
 use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
 use crate::observe::metrics::Metrics;
@@ -59,11 +62,12 @@ fn name(server: &Server) -> &'static str {
         Server::Redis(_) => "redis",
         Server::Postgres(_) => "postgres",
         Server::Http(_) => "http",
+        Server::Kubernetes(_) => "kubernetes",
     }
 }
 
 /// Whether a server can be asked and heard, as things are now.
-pub fn probe(config: &sources::Remote) -> Result<(), SourceError> {
+pub fn probe(config: &sources::Remote, platform: &Scopes, hashing: &Hashing) -> Result<(), SourceError> {
     let (name, most) = (name(&config.server), config.cache.timeout);
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
     match &config.server {
@@ -74,7 +78,21 @@ pub fn probe(config: &sources::Remote) -> Result<(), SourceError> {
         Server::Http(http) => {
             runtime.block_on(probed(name, &Http::new((**http).clone(), &config.cache), most))
         }
+        #[cfg(feature = "kubernetes")]
+        Server::Kubernetes(secrets) => {
+            let metrics = Metrics::new("");
+            let meters = metrics.source(name);
+            let source = Kubernetes::new((**secrets).clone(), most, (platform, hashing), &metrics, meters);
+            runtime.block_on(probed(name, &source, most))
+        }
+        #[cfg(not(feature = "kubernetes"))]
+        Server::Kubernetes(_) => left_out(platform, hashing),
     }
+}
+
+#[cfg(not(feature = "kubernetes"))]
+fn left_out(_: &Scopes, _: &Hashing) -> ! {
+    unreachable!("a configuration with `kubernetes` is refused by who was built without it")
 }
 
 async fn probed(name: &'static str, source: &impl Source, most: Duration) -> Result<(), SourceError> {
@@ -123,7 +141,7 @@ impl Remote {
     #[must_use]
     pub fn start(
         config: &sources::Remote,
-        platform: &Scopes,
+        (platform, hashing): (&Scopes, &Hashing),
         changes: &Changes,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
@@ -150,6 +168,14 @@ impl Remote {
             Server::Redis(redis) => keeper.start(Redis::new(redis.clone(), most), told),
             Server::Postgres(postgres) => keeper.start(Postgres::new((**postgres).clone(), most), told),
             Server::Http(http) => keeper.start(Http::new((**http).clone(), &config.cache), told),
+            #[cfg(feature = "kubernetes")]
+            Server::Kubernetes(secrets) => {
+                let secrets = (**secrets).clone();
+                let source = Kubernetes::new(secrets, most, (platform, hashing), metrics, meters.clone());
+                keeper.start(source, told);
+            }
+            #[cfg(not(feature = "kubernetes"))]
+            Server::Kubernetes(_) => left_out(platform, hashing),
         }
         let (config, platform) = (config.clone(), platform.clone());
         let stale = Seldom::default();
@@ -212,7 +238,7 @@ impl Remote {
             Server::Http(http) if http.send == Sent::Key => {
                 Some(Plain::of(presented.key.ok_or_else(keyless)?))
             }
-            Server::Http(_) | Server::Redis(_) | Server::Postgres(_) => None,
+            Server::Http(_) | Server::Redis(_) | Server::Postgres(_) | Server::Kubernetes(_) => None,
         };
         Ok(Ask { digest: presented.digest, plain, stranger, answer })
     }

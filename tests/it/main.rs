@@ -51,6 +51,8 @@ mod keys;
 mod keys_docs;
 mod keys_edits;
 mod keys_stores;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod last_good;
 mod limits;
 mod log;
