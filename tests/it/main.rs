@@ -57,6 +57,7 @@ mod last_good;
 mod limits;
 mod log;
 mod moved;
+mod outages;
 mod panics;
 mod pepper;
 mod postgres;
