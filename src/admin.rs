@@ -124,7 +124,14 @@ async fn changed(shared: &Shared, body: Incoming) -> Response<Full<Bytes>> {
         return text(StatusCode::CONFLICT, "keys are in files alone, which are watched");
     }
     for remote in snapshot.keys.remotes() {
-        remote.tell(news.clone()).await;
+        if !remote.tell(news.clone()).await {
+            tracing::warn!(
+                kind = news.kind(),
+                source = remote.name(),
+                "told of a change of keys, which was not heard in time"
+            );
+            return text(StatusCode::SERVICE_UNAVAILABLE, "not heard in time: say it again");
+        }
     }
     tracing::info!(kind = news.kind(), "told of a change of keys");
     text(StatusCode::OK, "told")

@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::cache::{Age, Cache};
+use super::cache::{Age, Cache, Known};
 use super::change::Changes;
 use super::http::Http;
 use super::keeper::{Ask, Keeper, Message};
@@ -211,10 +211,15 @@ impl Remote {
         }
     }
 
-    /// Says what has changed on the server, which may not say so itself.
-    pub async fn tell(&self, news: News) {
-        // Where the thread has ended nothing is kept, either.
-        let _ = self.desk.send(Message::News(news)).await;
+    /// Says what has changed on the server, which may not say so itself. True once nothing is used any more that was kept
+    /// before.
+    pub async fn tell(&self, news: News) -> bool {
+        let (heard, hearing) = oneshot::channel();
+        timeout(self.config.cache.timeout, async {
+            self.desk.send(Message::News(news, heard)).await.is_ok() && hearing.await.is_ok()
+        })
+        .await
+        .unwrap_or(false)
     }
 
     async fn ask(&self, presented: &Presented<'_>, stranger: bool) -> Result<Option<Entry>, SourceError> {
@@ -250,11 +255,11 @@ impl Remote {
         self.cache.known(digest).is_some()
     }
 
-    /// What is good without asking; the outer nothing where the server must be asked.
-    pub(super) fn at_hand(&self, presented: &Presented<'_>) -> Option<Option<Entry>> {
+    /// What is good without asking, or what is known and too old for that.
+    pub(super) fn at_hand(&self, presented: &Presented<'_>) -> Result<Option<Entry>, Option<Arc<Known>>> {
         let digest = &presented.digest;
         let Some(known) = self.cache.known(digest) else {
-            return self.cache.is_unknown(digest).then_some(None);
+            return if self.cache.is_unknown(digest) { Ok(None) } else { Err(None) };
         };
         match self.cache.age(&known, Instant::now()) {
             Age::Fresh => {}
@@ -268,9 +273,9 @@ impl Remote {
                     }
                 }
             }
-            Age::Old => return None,
+            Age::Old => return Err(Some(known)),
         }
-        Some(Some(known.entry.clone()))
+        Ok(Some(known.entry.clone()))
     }
 
     /// What the server says, or, where it does not answer, what it said before, if that may be used.
@@ -278,8 +283,8 @@ impl Remote {
         &self,
         presented: &Presented<'_>,
         stranger: bool,
+        known: Option<Arc<Known>>,
     ) -> Result<Option<Entry>, SourceError> {
-        let known = self.cache.known(&presented.digest);
         match (self.ask(presented, stranger && known.is_none()).await, known) {
             (Err(_), Some(known)) if self.cache.outlasts(&known, Instant::now()) => {
                 self.meters.stale();
