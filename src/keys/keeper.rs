@@ -358,7 +358,6 @@ impl<S: Source> Desk<S> {
     }
 
     fn listening(&self) {
-        // The gauge may be another's, too: sources of one kind share it.
         let first = !self.keeper.ready.swap(true, Ordering::Relaxed);
         if first || self.keeper.meters.up.get() != 1 {
             self.keeper.meters.up.set(1);

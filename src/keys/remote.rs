@@ -57,18 +57,26 @@ pub(super) trait Source: 'static {
     async fn listen(&self, hear: &dyn Fn(News)) -> SourceError;
 }
 
-fn name(server: &Server) -> &'static str {
+/// What events and metrics call a server: its kind, and which of them where there are several. A number, so that it is
+/// bounded; the fourth and those behind it share theirs.
+fn names(server: &Server) -> [&'static str; 4] {
     match server {
-        Server::Redis(_) => "redis",
-        Server::Postgres(_) => "postgres",
-        Server::Http(_) => "http",
-        Server::Kubernetes(_) => "kubernetes",
+        Server::Redis(_) => ["redis", "redis-2", "redis-3", "redis-4"],
+        Server::Postgres(_) => ["postgres", "postgres-2", "postgres-3", "postgres-4"],
+        Server::Http(_) => ["http", "http-2", "http-3", "http-4"],
+        Server::Kubernetes(_) => ["kubernetes", "kubernetes-2", "kubernetes-3", "kubernetes-4"],
     }
+}
+
+fn name(server: &Server, taken: &[&'static str]) -> &'static str {
+    let names = names(server);
+    let [.., last] = names;
+    names.into_iter().find(|name| !taken.contains(name)).unwrap_or(last)
 }
 
 /// Whether a server can be asked and heard, as things are now.
 pub fn probe(config: &sources::Remote, platform: &Scopes, hashing: &Hashing) -> Result<(), SourceError> {
-    let (name, most) = (name(&config.server), config.cache.timeout);
+    let (name, most) = (name(&config.server, &[]), config.cache.timeout);
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
     match &config.server {
         Server::Redis(redis) => runtime.block_on(probed(name, &Redis::new(redis.clone(), most), most)),
@@ -137,15 +145,17 @@ fn restore(LastGood { file, max_age }: &LastGood, name: &str, cache: &Cache, pla
 }
 
 impl Remote {
-    /// Starts the thread that talks to the server. It ends when nobody holds this any more.
+    /// Starts the thread that talks to the server, which is called as none of those that are `taken`. It ends when nobody
+    /// holds this any more.
     #[must_use]
     pub fn start(
         config: &sources::Remote,
+        taken: &[&'static str],
         (platform, hashing): (&Scopes, &Hashing),
         changes: &Changes,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
-        let name = name(&config.server);
+        let name = name(&config.server, taken);
         let over_a_start = config.last_good.as_ref().map_or(Duration::ZERO, |last| last.max_age);
         let cache = Arc::new(Cache::new(config.cache, over_a_start));
         let (desk, told) = mpsc::channel(WAITING);
@@ -194,7 +204,7 @@ impl Remote {
         self.ready.load(Ordering::Relaxed)
     }
 
-    /// As the configuration names it.
+    /// As events and metrics name it.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name

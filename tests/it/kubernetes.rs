@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::harness::eventually;
-use crate::harness::introspection::{ready, told};
+use crate::harness::introspection::ready;
 use crate::harness::kubernetes::StandIn;
-use crate::harness::scopegate::{Scopegate, Setup, row};
+use crate::harness::scopegate::{Scopegate, Setup, row, told};
 use crate::harness::upstream::Upstream;
 
 const KEY: &str = "sk_live_a";

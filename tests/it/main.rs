@@ -71,6 +71,7 @@ mod rotation;
 mod router;
 mod sessions;
 mod sources;
+mod strangers;
 mod streams;
 mod surfaces;
 mod tidy;
