@@ -118,8 +118,8 @@ class Postgres:
         self.process.stdin.close()
 
 
-async def connect(port):
-    deadline = time.monotonic() + PATIENCE
+async def connect(port, patience=PATIENCE):
+    deadline = time.monotonic() + patience
     while True:
         try:
             return await asyncio.open_connection(HOST, port)
@@ -171,10 +171,10 @@ def request(path, key):
     return f"GET /api/v1/apps/{path} HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\n\r\n".encode()
 
 
-async def ready(admin):
-    deadline = time.monotonic() + PATIENCE
+async def ready(admin, patience=PATIENCE):
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
-        reader, writer = await connect(admin)
+        reader, writer = await connect(admin, patience)
         writer.write(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         answer = await reader.read()
         writer.close()
@@ -182,3 +182,13 @@ async def ready(admin):
             return
         await asyncio.sleep(0.05)
     sys.exit("scopegate is not ready")
+
+
+async def metrics(admin, name):
+    """The values of a metric, by the text of its labels."""
+    reader, writer = await connect(admin)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+    text = (await reader.read()).decode()
+    writer.close()
+    pairs = (line[len(name):].rsplit(" ", 1) for line in text.splitlines() if line.startswith(name + "{"))
+    return {labels: float(value) for labels, value in pairs}
