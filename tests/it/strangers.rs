@@ -31,7 +31,9 @@ fn of_many_who_wait_for_one_strange_key_some_are_refused_at_once() {
     });
     let strange = request("GET", "/api/v1/apps", &bearer("sk_live_made_up"), "");
     let mut clients: Vec<_> = (0..MOST + MORE).map(|_| Client::connect(scopegate.address)).collect();
-    clients.iter_mut().for_each(|client| client.send(&strange));
+    for client in &mut clients {
+        client.send(&strange);
+    }
     let refused = || scopegate.metric("scopegate_key_lookups_total{result=\"refused\",source=\"http\"}");
     eventually("refusals", || (refused() == MORE as f64).then_some(()));
     assert_eq!(told(&scopegate, KEY).0, 200, "who is known does not wait");
