@@ -1,6 +1,7 @@
 //! Secrets of Kubernetes: what comes, goes and breaks there. What every source must do is in sources.rs.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -128,4 +129,25 @@ fn who_may_not_list_is_told_so_and_is_not_ready() {
     api.refuse(None);
     ready(&scopegate);
     assert_eq!(told(&scopegate, KEY).0, 200);
+}
+
+#[test]
+fn a_mistake_in_its_section_is_told_with_its_place() {
+    let upstream = Upstream::start();
+    for (section, said) in [
+        ("kubernetes: { labels: '' }", "`labels` is empty"),
+        ("kubernetes: { namespace: 5 }", "`namespace` must be text, not a number"),
+        ("kubernetes: { stale_for: soon }", "`stale_for` must be a duration with its unit"),
+        ("kubernetes: { stale_for: 400days }", "`stale_for` is longer than a year"),
+        ("kubernetes: {}, cache: { fresh: 1s }", "`kubernetes` has no `cache`, and no `last_good`"),
+        ("kubernetes: {}, last_good: { file: f }", "`kubernetes` has no `cache`, and no `last_good`"),
+        ("kubernetes: {}, file: keys.yaml", "`keys` names two sources at once"),
+        ("kubernetes: { label: a }", "label"),
+    ] {
+        let section = format!("keys: {{ {section} }}");
+        let setup = Setup::new(&upstream).with("keys: { file: keys.yaml }", &section);
+        let problems = scopegate::config::file::parse(Path::new("f"), &setup.config).expect_err(&section);
+        let told = problems.to_string();
+        assert!(told.contains("f:7:") && told.contains(said), "{section}: {told}");
+    }
 }
