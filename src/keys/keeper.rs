@@ -119,7 +119,10 @@ impl<S: Source> Drop for Landing<'_, S> {
             if let Some(known) = self.desk.keeper.cache.known(&self.digest) {
                 known.ends_refresh();
             }
-            tracing::error!(source = self.desk.keeper.name, "a question about a key has broken off");
+            // Else the source is given up, as by a reload.
+            if thread::panicking() {
+                tracing::error!(source = self.desk.keeper.name, "a question about a key has broken off");
+            }
         }
     }
 }
@@ -169,7 +172,8 @@ impl<S: Source> Desk<S> {
         let flight = flights.get_mut(&digest);
         if flight.as_ref().map_or(stranger, |flight| flight.stranger) {
             let for_it = flight.as_ref().map_or(0, |flight| flight.waiting.len());
-            if self.waiting.get() >= WAITING || for_it >= WAITING_FOR_ONE {
+            // Who is known elsewhere, or is inside, waits whoever else does.
+            if stranger && (self.waiting.get() >= WAITING || for_it >= WAITING_FOR_ONE) {
                 self.keeper.meters.lookup("refused", None);
                 let _ = answer.send(Err(SourceError::Busy { name: self.keeper.name }));
                 return;
