@@ -28,7 +28,9 @@ use crate::config::endpoint::{Http, Sent};
 use crate::config::key_digest::KeyDigest;
 use crate::config::listen::Events;
 use crate::config::route::{Access, ErrorForm, Requirement, Route};
-use crate::config::sources::{Cache, Columns, DigestForm, Fail, Postgres, Redis, Server, Source, Tls};
+use crate::config::sources::{
+    Cache, Columns, DigestForm, Fail, Kubernetes, Postgres, Redis, Server, Source, Tls,
+};
 use crate::config::surface::{ChannelRefusal, OnFlagOff, OnRevoke, Surface};
 use crate::config::upstream::Address;
 use crate::config::values::size;
@@ -122,7 +124,14 @@ async fn changed(shared: &Shared, body: Incoming) -> Response<Full<Bytes>> {
         return text(StatusCode::CONFLICT, "keys are in files alone, which are watched");
     }
     for remote in snapshot.keys.remotes() {
-        remote.tell(news.clone()).await;
+        if !remote.tell(news.clone()).await {
+            tracing::warn!(
+                kind = news.kind(),
+                source = remote.name(),
+                "told of a change of keys, which was not heard in time"
+            );
+            return text(StatusCode::SERVICE_UNAVAILABLE, "not heard in time: say it again");
+        }
     }
     tracing::info!(kind = news.kind(), "told of a change of keys");
     text(StatusCode::OK, "told")
@@ -221,6 +230,7 @@ fn source(source: &Source) -> Value {
         ),
         Server::Postgres(server) => ("postgres", postgres(server)),
         Server::Http(http) => ("http", endpoint(http)),
+        Server::Kubernetes(secrets) => return json!({ "kubernetes": kubernetes(secrets) }),
     };
     let Cache { fresh, stale, unknown, size: bytes, rate, at_once, timeout, fail } = remote.cache;
     let time = |time| humantime::format_duration(time).to_string();
@@ -294,6 +304,11 @@ fn endpoint(http: &Http) -> Value {
             "team_disabled": answer.team_disabled,
         },
     })
+}
+
+fn kubernetes(Kubernetes { namespace, labels, kubeconfig, stale_for }: &Kubernetes) -> Value {
+    let stale_for = humantime::format_duration(*stale_for).to_string();
+    json!({ "namespace": namespace, "labels": labels, "kubeconfig": kubeconfig, "stale_for": stale_for })
 }
 
 fn surface(live: &Live, surface: &Surface) -> Value {

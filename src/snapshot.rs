@@ -138,19 +138,28 @@ fn keys(
     metrics: &Arc<Metrics>,
     changes: &Changes,
 ) -> Keys {
+    let (platform, hashing) = (&config.live.scopes, &config.fixed.key_digest.hashing);
+    let same = |source: &sources::Source| match source {
+        sources::Source::File(_) | sources::Source::Folder(_) => None,
+        sources::Source::Remote(written) => {
+            previous.and_then(|old| old.keys.remotes().find(|remote| remote.serves(written, platform)))
+        }
+    };
+    // Those that go on keep their names.
+    let mut taken: Vec<_> = config.live.keys.iter().filter_map(|source| Some(same(source)?.name())).collect();
     let mut tables = tables.iter();
     let sources = config.live.keys.iter().map(|source| match source {
         sources::Source::File(_) | sources::Source::Folder(_) => {
             Source::File(tables.next().map(Arc::clone).expect("each source has been read"))
         }
-        sources::Source::Remote(written) => {
-            let platform = &config.live.scopes;
-            let same =
-                previous.and_then(|old| old.keys.remotes().find(|remote| remote.serves(written, platform)));
-            Source::Remote(
-                same.map_or_else(|| Remote::start(written, platform, changes, metrics), Arc::clone),
-            )
-        }
+        sources::Source::Remote(written) => Source::Remote(same(source).map_or_else(
+            || {
+                let fresh = Remote::start(written, &taken, (platform, hashing), changes, metrics);
+                taken.push(fresh.name());
+                fresh
+            },
+            Arc::clone,
+        )),
     });
     Keys::new(sources.collect())
 }

@@ -57,11 +57,12 @@ fn unreachable(config: &Config) -> usize {
 
 /// Says which sources of keys do not answer from here, and how many.
 fn silent(config: &Config) -> usize {
+    let (platform, hashing) = (&config.live.scopes, &config.fixed.key_digest.hashing);
     let remotes = config.live.keys.iter().filter_map(|source| match source {
         Source::File(_) | Source::Folder(_) => None,
         Source::Remote(remote) => Some(remote),
     });
-    let problems = remotes.filter_map(|remote| remote::probe(remote).err());
+    let problems = remotes.filter_map(|remote| remote::probe(remote, platform, hashing).err());
     problems.inspect(|problem| eprintln!("keys: error: {problem}\n  hint: {}", hint(problem))).count()
 }
 

@@ -25,7 +25,7 @@ pub(super) fn run(config: &Path) -> anyhow::Result<ExitCode> {
         }
     };
     let _events = events::init(loaded.value.config().fixed.log.events);
-    crate::reload::report(&loaded.problems);
+    events::report(&loaded.problems);
     descriptors(&loaded.value.config().live.limits);
     App::bind(loaded.value)?.run(async {
         // Without the signals there would be no end but a kill; that is worth an end right now.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, options};
 
 use super::node::{Name, Node, Value};
 use super::problem::Place;
@@ -47,7 +47,8 @@ pub(super) type Rows<'r> = (&'static str, &'r mut dyn FnMut(Node));
 
 /// The tree of a text.
 pub(super) fn read(text: &str, rows: Option<Rows<'_>>) -> Result<Node, Refused> {
-    let events = Parser::new_from_str(text);
+    // Whoever else is built in may want comments of this parser, and it would tell us of them too.
+    let events = Parser::new_from_str_with_options(text, options! { emit_comments: false });
     let anchors = HashMap::new();
     Reader { events, anchors, depth: 0, left: MOST, copies: MOST_COPIES, rows }.document()
 }

@@ -45,11 +45,29 @@ pub async fn read_behind(
 ) -> Option<Read> {
     let (file, platform, hashing) = (path.to_owned(), scopes.clone(), hashing.clone());
     let told = behind(move |pace| read(&file, &platform, &hashing, known, pace)).await;
-    told.unwrap_or_else(|| {
-        let hint = "this is a mistake of scopegate's: please report it, with the file if you can";
-        let problems = Problems::of_file(path, "the reading of it broke off".to_owned(), Some(hint));
-        Some(Read { fingerprint: None, part: None, problems })
-    })
+    told.unwrap_or_else(|| Some(broken_off(path)))
+}
+
+fn broken_off(path: &Path) -> Read {
+    let hint = "this is a mistake of scopegate's: please report it, with the file if you can";
+    let problems = Problems::of_file(path, "the reading of it broke off".to_owned(), Some(hint));
+    Read { fingerprint: None, part: None, problems }
+}
+
+/// Reads the text of one while requests are served.
+#[cfg(feature = "kubernetes")]
+pub(super) async fn parse_behind(path: &Path, text: Vec<u8>, scopes: &Scopes, hashing: &Hashing) -> Read {
+    let (file, platform, hashing) = (path.to_owned(), scopes.clone(), hashing.clone());
+    let told = behind(move |pace| {
+        let Ok(text) = str::from_utf8(&text) else {
+            let problems = Problems::of_file(&file, "it is not UTF-8".to_owned(), None);
+            return Read { fingerprint: None, part: None, problems };
+        };
+        let (parsed, problems) = taken(&file, text, &platform, &hashing, pace);
+        let part = parsed.map(|parsed| Part::new(&file, &parsed, &platform, pace));
+        Read { fingerprint: None, part, problems }
+    });
+    told.await.unwrap_or_else(|| broken_off(path))
 }
 
 /// Makes a table while requests are served; `None` where that broke off.
@@ -147,11 +165,22 @@ fn parse(
         Ok(text) => text,
         Err(problems) => return Some(Parsed { fingerprint: None, file: None, problems }),
     };
-    let (file, problems) = match file::parse_keys_resting(path, &text, scopes, hashing, &mut || pace.step()) {
+    let (file, problems) = taken(path, &text, scopes, hashing, pace);
+    Some(Parsed { fingerprint: Some(hash.finalize().into()), file, problems })
+}
+
+/// What a text says; nothing where it is refused whole.
+fn taken(
+    path: &Path,
+    text: &str,
+    scopes: &Scopes,
+    hashing: &Hashing,
+    pace: &mut Pace,
+) -> (Option<KeysFile>, Problems) {
+    match file::parse_keys_resting(path, text, scopes, hashing, &mut || pace.step()) {
         Ok(Loaded { value, problems }) => (Some(value), problems),
         Err(problems) => (None, problems),
-    };
-    Some(Parsed { fingerprint: Some(hash.finalize().into()), file, problems })
+    }
 }
 
 /// Piece by piece: most looks end here, and a file may have hundreds of megabytes.

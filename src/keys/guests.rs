@@ -251,11 +251,15 @@ impl<K: KeySource, S> KeySource for Reception<'_, K, S> {
     async fn find(&self, presented: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
         loop {
             let guest = Guests::enter(self.guests, presented.digest);
-            let found = self.keys.find(presented).await;
+            let mut found = self.keys.find(presented).await;
             if found.is_ok() && guest.with(|seat| matches!(seat.stay, Stay::Moved)) {
                 continue;
             }
-            if let Ok(Some(Entry { state: State::Active { until: Some(until) }, .. })) = &found {
+            if let Ok(Some(Entry { state: State::Active { until: Some(until) }, .. })) = &mut found {
+                // It is compared with the time at which the request came, which may have waited past its end.
+                if *until <= SystemTime::now() {
+                    *until = SystemTime::UNIX_EPOCH;
+                }
                 guest.with(|seat| seat.until = Some(*until));
                 self.guests.expect(Some(*until));
             }

@@ -34,6 +34,10 @@ use crate::observe::source::SourceMeters;
 
 /// How often a question is asked again because the answer was overtaken by news.
 const OVERTAKEN: usize = 4;
+/// Requests that wait for keys which are not kept: half of those that may be under way by default, and for one key a quarter
+/// of that. Beyond it they are refused, so that a slow server and made-up keys never keep out who is known.
+const WAITING: usize = 2_048;
+const WAITING_FOR_ONE: usize = 512;
 /// What is kept is written for the next start this often.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 /// Between two attempts to reach a server, at first and at most; each waits for some part of it, so that replicas do not
@@ -46,8 +50,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub(super) enum Message {
     /// A worker asks.
     Ask(Ask),
-    /// Somebody else than the server knows of a change.
-    News(News),
+    /// Somebody else than the server knows of a change, and wants to know when it has been heard.
+    News(News, oneshot::Sender<()>),
 }
 
 /// A worker's question.
@@ -99,6 +103,28 @@ struct Desk<S> {
     /// When that may be warned of.
     garbage: Seldom,
     strangers: Strangers,
+    /// Requests that wait for strange keys.
+    waiting: Cell<usize>,
+}
+
+/// A question that ends however it may: who waits for one that has broken off is told so, and it can be asked again.
+struct Landing<'d, S: Source> {
+    desk: &'d Desk<S>,
+    digest: Digest,
+}
+
+impl<S: Source> Drop for Landing<'_, S> {
+    fn drop(&mut self) {
+        if self.desk.land(&self.digest).is_some() {
+            if let Some(known) = self.desk.keeper.cache.known(&self.digest) {
+                known.ends_refresh();
+            }
+            // Else the source is given up, as by a reload.
+            if thread::panicking() {
+                tracing::error!(source = self.desk.keeper.name, "a question about a key has broken off");
+            }
+        }
+    }
 }
 
 impl Keeper {
@@ -112,7 +138,8 @@ impl Keeper {
             let strangers = Strangers::new(self.bounds.rate, Instant::now());
             let (flights, unwritten) = (RefCell::default(), Cell::new(false));
             let garbage = Seldom::default();
-            let desk = Desk { keeper: self, source, flights, turns, unwritten, garbage, strangers };
+            let waiting = Cell::new(0);
+            let desk = Desk { keeper: self, source, flights, turns, unwritten, garbage, strangers, waiting };
             let desk = Rc::new(desk);
             LocalSet::new().block_on(&runtime, desk.run(told));
         });
@@ -130,7 +157,10 @@ impl<S: Source> Desk<S> {
         while let Some(message) = told.recv().await {
             match message {
                 Message::Ask(ask) => self.take(ask),
-                Message::News(news) => self.hear(&news),
+                Message::News(news, heard) => {
+                    self.hear(&news);
+                    let _ = heard.send(());
+                }
             }
         }
         listening.abort();
@@ -139,7 +169,18 @@ impl<S: Source> Desk<S> {
 
     fn take(self: &Rc<Self>, Ask { digest, plain, stranger, answer }: Ask) {
         let mut flights = self.flights.borrow_mut();
-        if let Some(flight) = flights.get_mut(&digest) {
+        let flight = flights.get_mut(&digest);
+        if flight.as_ref().map_or(stranger, |flight| flight.stranger) {
+            let for_it = flight.as_ref().map_or(0, |flight| flight.waiting.len());
+            // Who is known elsewhere, or is inside, waits whoever else does.
+            if stranger && (self.waiting.get() >= WAITING || for_it >= WAITING_FOR_ONE) {
+                self.keeper.meters.lookup("refused", None);
+                let _ = answer.send(Err(SourceError::Busy { name: self.keeper.name }));
+                return;
+            }
+            self.waiting.set(self.waiting.get() + 1);
+        }
+        if let Some(flight) = flight {
             flight.waiting.push(answer);
         } else {
             flights.insert(digest, Flight { waiting: vec![answer], stranger, ..Flight::default() });
@@ -168,6 +209,7 @@ impl<S: Source> Desk<S> {
     /// Asks one question, and answers everybody who waits for it.
     async fn answer(self: Rc<Self>, digest: Digest, plain: Option<Plain>) {
         let before = self.keeper.cache.known(&digest);
+        let _landing = Landing { desk: &self, digest };
         let stranger = self.flights.borrow().get(&digest).is_some_and(|flight| flight.stranger);
         let fetched = if !stranger || self.strangers.enter(self.keeper.bounds.timeout).await {
             // The wait for a turn counts.
@@ -183,7 +225,7 @@ impl<S: Source> Desk<S> {
             Err(SourceError::Busy { name: self.keeper.name })
         };
         // Without a wait from here on: what was fetched is of after all news that have been heard.
-        let flight = self.flights.borrow_mut().remove(&digest).unwrap_or_default();
+        let flight = self.land(&digest).unwrap_or_default();
         if flight.stranger && matches!(fetched, Ok((Some(_), _))) {
             self.strangers.was_known();
         }
@@ -208,6 +250,15 @@ impl<S: Source> Desk<S> {
             // Who has left is not told.
             let _ = waiting.send(answer.clone());
         }
+    }
+
+    /// Nobody waits for this question any more.
+    fn land(&self, digest: &Digest) -> Option<Flight> {
+        let flight = self.flights.borrow_mut().remove(digest)?;
+        if flight.stranger {
+            self.waiting.set(self.waiting.get().saturating_sub(flight.waiting.len()));
+        }
+        Some(flight)
     }
 
     /// An answer that no news has overtaken, and when it was asked for.
@@ -311,7 +362,6 @@ impl<S: Source> Desk<S> {
     }
 
     fn listening(&self) {
-        // The gauge may be another's, too: sources of one kind share it.
         let first = !self.keeper.ready.swap(true, Ordering::Relaxed);
         if first || self.keeper.meters.up.get() != 1 {
             self.keeper.meters.up.set(1);

@@ -9,6 +9,8 @@ pub mod file;
 pub mod guests;
 mod http;
 mod keeper;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod last_good;
 pub mod news;
 pub mod pace;
@@ -185,14 +187,16 @@ impl KeySource for Keys {
             let found = match source {
                 Source::File(table) => table.find(presented).await?,
                 Source::Remote(remote) => {
-                    if let Some(found) = remote.at_hand(presented) {
-                        found
-                    } else {
-                        // Who is inside already, or is known to a later source, was not made up.
-                        let knows = |later: &Source| later.knows(&presented.digest);
-                        let made_up = presented.key.is_some() && !self.0.iter().skip(place + 1).any(knows);
-                        // In a box of its own: most requests do not wait, and need no room for it.
-                        Box::pin(remote.ask_first(presented, made_up)).await?
+                    match remote.at_hand(presented) {
+                        Ok(found) => found,
+                        Err(known) => {
+                            // Who is inside already, or is known to a later source, was not made up.
+                            let knows = |later: &Source| later.knows(&presented.digest);
+                            let made_up =
+                                presented.key.is_some() && !self.0.iter().skip(place + 1).any(knows);
+                            // In a box of its own: most requests do not wait, and need no room for it.
+                            Box::pin(remote.ask_first(presented, made_up, known)).await?
+                        }
                     }
                 }
             };

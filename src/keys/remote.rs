@@ -8,10 +8,12 @@ use tokio::runtime::Builder;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::cache::{Age, Cache};
+use super::cache::{Age, Cache, Known};
 use super::change::Changes;
 use super::http::Http;
 use super::keeper::{Ask, Keeper, Message};
+#[cfg(feature = "kubernetes")]
+use super::kubernetes::Kubernetes;
 use super::last_good;
 use super::news::News;
 use super::postgres::Postgres;
@@ -21,6 +23,7 @@ use super::row::Row;
 use super::{Entry, SourceError};
 use crate::config::endpoint::Sent;
 use crate::config::sources::{self, LastGood, Server};
+use crate::identity::hashing::Hashing;
 use crate::identity::key::Digest;
 use crate::identity::scope::Scopes;
 use crate::observe::metrics::Metrics;
@@ -54,17 +57,26 @@ pub(super) trait Source: 'static {
     async fn listen(&self, hear: &dyn Fn(News)) -> SourceError;
 }
 
-fn name(server: &Server) -> &'static str {
+/// What events and metrics call a server: its kind, and which of them where there are several. A number, so that it is
+/// bounded; the fourth and those behind it share theirs.
+fn names(server: &Server) -> [&'static str; 4] {
     match server {
-        Server::Redis(_) => "redis",
-        Server::Postgres(_) => "postgres",
-        Server::Http(_) => "http",
+        Server::Redis(_) => ["redis", "redis-2", "redis-3", "redis-4"],
+        Server::Postgres(_) => ["postgres", "postgres-2", "postgres-3", "postgres-4"],
+        Server::Http(_) => ["http", "http-2", "http-3", "http-4"],
+        Server::Kubernetes(_) => ["kubernetes", "kubernetes-2", "kubernetes-3", "kubernetes-4"],
     }
 }
 
+fn name(server: &Server, taken: &[&'static str]) -> &'static str {
+    let names = names(server);
+    let [.., last] = names;
+    names.into_iter().find(|name| !taken.contains(name)).unwrap_or(last)
+}
+
 /// Whether a server can be asked and heard, as things are now.
-pub fn probe(config: &sources::Remote) -> Result<(), SourceError> {
-    let (name, most) = (name(&config.server), config.cache.timeout);
+pub fn probe(config: &sources::Remote, platform: &Scopes, hashing: &Hashing) -> Result<(), SourceError> {
+    let (name, most) = (name(&config.server, &[]), config.cache.timeout);
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
     match &config.server {
         Server::Redis(redis) => runtime.block_on(probed(name, &Redis::new(redis.clone(), most), most)),
@@ -74,7 +86,21 @@ pub fn probe(config: &sources::Remote) -> Result<(), SourceError> {
         Server::Http(http) => {
             runtime.block_on(probed(name, &Http::new((**http).clone(), &config.cache), most))
         }
+        #[cfg(feature = "kubernetes")]
+        Server::Kubernetes(secrets) => {
+            let metrics = Metrics::new("");
+            let meters = metrics.source(name);
+            let source = Kubernetes::new((**secrets).clone(), most, (platform, hashing), &metrics, meters);
+            runtime.block_on(probed(name, &source, most))
+        }
+        #[cfg(not(feature = "kubernetes"))]
+        Server::Kubernetes(_) => left_out(platform, hashing),
     }
+}
+
+#[cfg(not(feature = "kubernetes"))]
+fn left_out(_: &Scopes, _: &Hashing) -> ! {
+    unreachable!("a configuration with `kubernetes` is refused by who was built without it")
 }
 
 async fn probed(name: &'static str, source: &impl Source, most: Duration) -> Result<(), SourceError> {
@@ -119,15 +145,17 @@ fn restore(LastGood { file, max_age }: &LastGood, name: &str, cache: &Cache, pla
 }
 
 impl Remote {
-    /// Starts the thread that talks to the server. It ends when nobody holds this any more.
+    /// Starts the thread that talks to the server, which is called as none of those that are `taken`. It ends when nobody
+    /// holds this any more.
     #[must_use]
     pub fn start(
         config: &sources::Remote,
-        platform: &Scopes,
+        taken: &[&'static str],
+        (platform, hashing): (&Scopes, &Hashing),
         changes: &Changes,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
-        let name = name(&config.server);
+        let name = name(&config.server, taken);
         let over_a_start = config.last_good.as_ref().map_or(Duration::ZERO, |last| last.max_age);
         let cache = Arc::new(Cache::new(config.cache, over_a_start));
         let (desk, told) = mpsc::channel(WAITING);
@@ -150,6 +178,14 @@ impl Remote {
             Server::Redis(redis) => keeper.start(Redis::new(redis.clone(), most), told),
             Server::Postgres(postgres) => keeper.start(Postgres::new((**postgres).clone(), most), told),
             Server::Http(http) => keeper.start(Http::new((**http).clone(), &config.cache), told),
+            #[cfg(feature = "kubernetes")]
+            Server::Kubernetes(secrets) => {
+                let secrets = (**secrets).clone();
+                let source = Kubernetes::new(secrets, most, (platform, hashing), metrics, meters.clone());
+                keeper.start(source, told);
+            }
+            #[cfg(not(feature = "kubernetes"))]
+            Server::Kubernetes(_) => left_out(platform, hashing),
         }
         let (config, platform) = (config.clone(), platform.clone());
         let stale = Seldom::default();
@@ -168,7 +204,7 @@ impl Remote {
         self.ready.load(Ordering::Relaxed)
     }
 
-    /// As the configuration names it.
+    /// As events and metrics name it.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
@@ -185,10 +221,15 @@ impl Remote {
         }
     }
 
-    /// Says what has changed on the server, which may not say so itself.
-    pub async fn tell(&self, news: News) {
-        // Where the thread has ended nothing is kept, either.
-        let _ = self.desk.send(Message::News(news)).await;
+    /// Says what has changed on the server, which may not say so itself. True once nothing is used any more that was kept
+    /// before.
+    pub async fn tell(&self, news: News) -> bool {
+        let (heard, hearing) = oneshot::channel();
+        timeout(self.config.cache.timeout, async {
+            self.desk.send(Message::News(news, heard)).await.is_ok() && hearing.await.is_ok()
+        })
+        .await
+        .unwrap_or(false)
     }
 
     async fn ask(&self, presented: &Presented<'_>, stranger: bool) -> Result<Option<Entry>, SourceError> {
@@ -212,7 +253,7 @@ impl Remote {
             Server::Http(http) if http.send == Sent::Key => {
                 Some(Plain::of(presented.key.ok_or_else(keyless)?))
             }
-            Server::Http(_) | Server::Redis(_) | Server::Postgres(_) => None,
+            Server::Http(_) | Server::Redis(_) | Server::Postgres(_) | Server::Kubernetes(_) => None,
         };
         Ok(Ask { digest: presented.digest, plain, stranger, answer })
     }
@@ -224,11 +265,11 @@ impl Remote {
         self.cache.known(digest).is_some()
     }
 
-    /// What is good without asking; the outer nothing where the server must be asked.
-    pub(super) fn at_hand(&self, presented: &Presented<'_>) -> Option<Option<Entry>> {
+    /// What is good without asking, or what is known and too old for that.
+    pub(super) fn at_hand(&self, presented: &Presented<'_>) -> Result<Option<Entry>, Option<Arc<Known>>> {
         let digest = &presented.digest;
         let Some(known) = self.cache.known(digest) else {
-            return self.cache.is_unknown(digest).then_some(None);
+            return if self.cache.is_unknown(digest) { Ok(None) } else { Err(None) };
         };
         match self.cache.age(&known, Instant::now()) {
             Age::Fresh => {}
@@ -242,9 +283,9 @@ impl Remote {
                     }
                 }
             }
-            Age::Old => return None,
+            Age::Old => return Err(Some(known)),
         }
-        Some(Some(known.entry.clone()))
+        Ok(Some(known.entry.clone()))
     }
 
     /// What the server says, or, where it does not answer, what it said before, if that may be used.
@@ -252,8 +293,8 @@ impl Remote {
         &self,
         presented: &Presented<'_>,
         stranger: bool,
+        known: Option<Arc<Known>>,
     ) -> Result<Option<Entry>, SourceError> {
-        let known = self.cache.known(&presented.digest);
         match (self.ask(presented, stranger && known.is_none()).await, known) {
             (Err(_), Some(known)) if self.cache.outlasts(&known, Instant::now()) => {
                 self.meters.stale();

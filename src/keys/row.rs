@@ -28,6 +28,25 @@ pub struct Row {
 }
 
 impl Row {
+    /// What it would be of an entry of this platform's.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn of(Entry { caller, state }: &Entry, platform: &Scopes) -> Self {
+        let names = |set| platform.names(set).map(Box::from).collect();
+        Self {
+            id: caller.key_id().into(),
+            team: caller.team().into(),
+            scopes: names(caller.key_scopes()),
+            team_scopes: names(caller.team_scopes()),
+            disabled: *state == State::Disabled,
+            team_disabled: *state == State::TeamDisabled,
+            expires: match state {
+                State::Active { until } => *until,
+                State::Disabled | State::TeamDisabled => None,
+            },
+            previous: caller.previous.as_deref().copied(),
+        }
+    }
+
     /// The same under this platform.
     #[must_use]
     pub fn entry(&self, platform: &Scopes) -> Entry {

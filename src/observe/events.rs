@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 
 use crate::config::listen::Events;
+use crate::config::problem::{Problems, Severity};
 
 /// Events that wait for the reader. Room for each is made at the start, and a start or a reload has a few dozen.
 const WAITING: usize = 1024;
@@ -33,4 +34,14 @@ pub fn init(form: Events) -> WorkerGuard {
 #[must_use]
 pub fn lost() -> u64 {
     LOST.get().map_or(0, |lost| lost.dropped_lines() as u64)
+}
+
+/// Says what was found in files of the operator's.
+pub fn report(problems: &Problems) {
+    for problem in problems {
+        match problem.severity {
+            Severity::Error => tracing::error!(%problem, "configuration"),
+            Severity::Warning => tracing::warn!(%problem, "configuration"),
+        }
+    }
 }

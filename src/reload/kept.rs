@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
-use super::report;
 use super::stamp::Stamp;
 use crate::config::problem::{Problem, Problems, Severity};
 use crate::config::sources::Source;
@@ -15,6 +14,7 @@ use crate::identity::scope::Scopes;
 use crate::keys::file::{Fingerprint, Read, read, read_behind, table_behind};
 use crate::keys::pace::Pace;
 use crate::keys::table::{Part, Table};
+use crate::observe::events::report;
 use crate::observe::metrics::{Metrics, Reload};
 
 /// A source of keys that is one file, or a folder of them.

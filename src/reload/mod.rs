@@ -18,8 +18,8 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::config::file::{self, Loaded};
-use crate::config::problem::{Problems, Severity};
 use crate::keys::change::{Change, Changes, Which};
+use crate::observe::events::report;
 use crate::observe::metrics::{Metrics, Reload};
 use crate::snapshot::{Current, Snapshot};
 pub use files::Files;
@@ -190,16 +190,6 @@ impl Reloader {
 
 fn unwatched(error: &notify::Error) {
     tracing::error!(%error, "the files cannot be watched; send SIGHUP after a change");
-}
-
-/// Says what was found in the files as events.
-pub fn report(problems: &Problems) {
-    for problem in problems {
-        match problem.severity {
-            Severity::Error => tracing::error!(%problem, "configuration"),
-            Severity::Warning => tracing::warn!(%problem, "configuration"),
-        }
-    }
 }
 
 /// Says which sections were changed in vain until a restart.

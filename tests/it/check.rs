@@ -229,3 +229,15 @@ fn connect_asks_every_source_of_keys() {
     let (code, text) = check(&[nowhere, section]);
     assert!(code == Some(2) && text.contains("errors: 2") && text.contains("`postgres` does not"), "{text}");
 }
+
+#[cfg(not(feature = "kubernetes"))]
+#[test]
+fn what_was_left_out_of_the_program_is_told_so() {
+    let upstream = Upstream::start();
+    let setup = Setup::new(&upstream).with("keys: { file: keys.yaml }", "keys: { kubernetes: {} }");
+    let problems =
+        scopegate::config::file::parse(std::path::Path::new("f"), &setup.config).expect_err("a mistake");
+    let told = problems.to_string();
+    assert!(told.contains("f:7:") && told.contains("built without `kubernetes`"), "{told}");
+    assert!(told.contains("--features kubernetes"), "{told}");
+}

@@ -6,17 +6,12 @@ use redis::Commands as _;
 
 use crate::harness::client::{Client, get, request};
 use crate::harness::redis::Redis;
-use crate::harness::scopegate::{APPS, Scopegate, Setup, row};
+use crate::harness::scopegate::{APPS, Scopegate, Setup, row, told};
 use crate::harness::stores::{Row, Store as _, Team};
 use crate::harness::upstream::Upstream;
 use crate::harness::{bearer, eventually};
 
 const KEY: &str = "sk_live_a";
-
-fn told(scopegate: &Scopegate, key: &str) -> (u16, String) {
-    let answer = get(scopegate.address, "/api/v1/apps", &bearer(key));
-    (answer.status, answer.reason().to_owned())
-}
 
 fn metric(scopegate: &Scopegate, name: &str, label: &str) -> f64 {
     scopegate.metric(&format!("scopegate_key_{name}_total{{{label},source=\"redis\"}}"))

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::eventually;
-use crate::harness::introspection::{GOOD, KEY, endpoint, form, json, ready, setup, told};
-use crate::harness::scopegate::{Scopegate, Setup};
+use crate::harness::introspection::{GOOD, KEY, endpoint, form, json, ready, setup};
+use crate::harness::scopegate::{Scopegate, Setup, told};
 use crate::harness::stores::{Row, Store as _};
 use crate::harness::tls::Authority;
 use crate::harness::upstream::Upstream;

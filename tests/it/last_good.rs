@@ -3,19 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::harness::client::get;
+use crate::harness::eventually;
 use crate::harness::redis::Redis;
-use crate::harness::scopegate::{Scopegate, Setup};
+use crate::harness::scopegate::{Scopegate, Setup, told};
 use crate::harness::stores::{Row, Store as _, Team};
 use crate::harness::upstream::Upstream;
-use crate::harness::{bearer, eventually};
 
 const KEY: &str = "sk_live_a";
-
-fn told(scopegate: &Scopegate, key: &str) -> (u16, String) {
-    let answer = get(scopegate.address, "/api/v1/apps", &bearer(key));
-    (answer.status, answer.reason().to_owned())
-}
 
 #[test]
 fn a_start_without_the_server_is_no_start_without_keys() {

@@ -6,13 +6,12 @@ use std::process::{Command, Output};
 use scopegate::identity::hashing::Hashing;
 use tempfile::TempDir;
 
-use crate::harness::client::get;
 use crate::harness::commands::{bad, good, keys};
+use crate::harness::eventually;
 use crate::harness::postgres::Postgres;
-use crate::harness::scopegate::{APPS, Scopegate, Setup, row};
+use crate::harness::scopegate::{APPS, Scopegate, Setup, row, told};
 use crate::harness::stores::{Row, Store as _, Team, writable};
 use crate::harness::upstream::Upstream;
-use crate::harness::{bearer, eventually};
 
 const KEY: &str = "sk_live_a";
 const PEPPER: &str = "do_not_show_this_pepper";
@@ -20,11 +19,6 @@ const SECTION: &str = "key_digest: { hmac_sha256: pepper }";
 
 fn hashing() -> Hashing {
     Hashing::with_pepper(PEPPER.as_bytes())
-}
-
-fn told(scopegate: &Scopegate, key: &str) -> (u16, String) {
-    let answer = get(scopegate.address, "/api/v1/apps", &bearer(key));
-    (answer.status, answer.reason().to_owned())
 }
 
 /// With the pepper beside the configuration, as an editor leaves it.

@@ -5,12 +5,11 @@ use std::process::Command;
 
 use scopegate::identity::key::Digest;
 
-use crate::harness::client::get;
+use crate::harness::eventually;
 use crate::harness::postgres::Postgres;
-use crate::harness::scopegate::{Scopegate, Setup};
+use crate::harness::scopegate::{Scopegate, Setup, told};
 use crate::harness::stores::{Row, Store as _, Team};
 use crate::harness::upstream::Upstream;
-use crate::harness::{bearer, eventually};
 
 const KEY: &str = "sk_live_a";
 
@@ -19,11 +18,6 @@ fn setup(postgres: &mut Postgres, upstream: &Upstream, more: &str, cache: &str) 
     postgres.key(KEY, &Row::default());
     let section = format!("keys: {{ {}, cache: {{ {cache} }} }}", postgres.section_with(more));
     Setup::new(upstream).with("keys: { file: keys.yaml }", &section)
-}
-
-fn told(scopegate: &Scopegate, key: &str) -> (u16, String) {
-    let answer = get(scopegate.address, "/api/v1/apps", &bearer(key));
-    (answer.status, answer.reason().to_owned())
 }
 
 fn until(what: &str, scopegate: &Scopegate, key: &str, reason: &str) {

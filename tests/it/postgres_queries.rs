@@ -2,11 +2,10 @@
 
 use scopegate::identity::key::Digest;
 
-use crate::harness::client::get;
+use crate::harness::eventually;
 use crate::harness::postgres::Postgres;
-use crate::harness::scopegate::{Scopegate, Setup};
+use crate::harness::scopegate::{Scopegate, Setup, told};
 use crate::harness::upstream::Upstream;
-use crate::harness::{bearer, eventually};
 
 const KEY: &str = "sk_live_a";
 const THEIRS: &str =
@@ -19,11 +18,6 @@ fn start(postgres: &Postgres, upstream: &Upstream, more: &str) -> Scopegate {
     let scopegate = Setup::new(upstream).with("keys: { file: keys.yaml }", &section).start();
     eventually("readiness", || (scopegate.ask_admin("/readyz").status == 200).then_some(()));
     scopegate
-}
-
-fn told(scopegate: &Scopegate, key: &str) -> (u16, String) {
-    let answer = get(scopegate.address, "/api/v1/apps", &bearer(key));
-    (answer.status, answer.reason().to_owned())
 }
 
 fn bytes(key: &str) -> String {

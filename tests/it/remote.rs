@@ -9,7 +9,7 @@ use redis::Commands as _;
 
 use crate::harness::client::{Client, get, request};
 use crate::harness::redis::Redis;
-use crate::harness::scopegate::{Scopegate, Setup};
+use crate::harness::scopegate::{Scopegate, Setup, told};
 use crate::harness::stores::{Row, Store as _, Team};
 use crate::harness::upstream::Upstream;
 use crate::harness::{bearer, eventually};
@@ -21,11 +21,6 @@ fn setup(redis: &mut Redis, upstream: &Upstream, cache: &str) -> Setup {
     redis.key(KEY, &Row::default());
     let section = format!("keys: {{ {}, cache: {{ {cache} }} }}", redis.section());
     Setup::new(upstream).with("keys: { file: keys.yaml }", &section)
-}
-
-fn told(scopegate: &Scopegate, key: &str) -> (u16, String) {
-    let answer = get(scopegate.address, "/api/v1/apps", &bearer(key));
-    (answer.status, answer.reason().to_owned())
 }
 
 fn lookups(scopegate: &Scopegate, result: &str) -> f64 {

@@ -1,7 +1,7 @@
 //! What every source of keys must do, whatever it is: one table for all of them, each with its real server.
 
-use crate::harness::client::{Client, get, request};
-use crate::harness::scopegate::{Scopegate, Setup};
+use crate::harness::client::{Client, request};
+use crate::harness::scopegate::{Scopegate, Setup, told};
 use crate::harness::stores::{Row, Store, Team, stores};
 use crate::harness::upstream::Upstream;
 use crate::harness::{bearer, eventually};
@@ -16,11 +16,6 @@ fn start(store: &mut dyn Store, upstream: &Upstream) -> Scopegate {
     let scopegate = Setup::new(upstream).with("keys: { file: keys.yaml }", &section).start();
     eventually("readiness", || (scopegate.ask_admin("/readyz").status == 200).then_some(()));
     scopegate
-}
-
-fn told(scopegate: &Scopegate, key: &str) -> (u16, String) {
-    let answer = get(scopegate.address, "/api/v1/apps", &bearer(key));
-    (answer.status, answer.reason().to_owned())
 }
 
 fn until(what: &str, scopegate: &Scopegate, key: &str, status: u16, reason: &str) {

@@ -140,6 +140,9 @@ impl Place {
                 }
                 Box::new(Postgres::open(&postgres, cache.timeout, self.user.as_deref())?)
             }
+            Source::Remote(Remote { server: Server::Kubernetes(_), .. }) => {
+                bail!("keys of Secrets are changed in a file (--file), which is then applied as a Secret")
+            }
             Source::Remote(Remote { server: Server::Http(_), .. }) => {
                 bail!("an endpoint is asked about keys, and they are changed where it has them from")
             }
@@ -154,5 +157,6 @@ fn kind(source: &Source) -> &'static str {
         Source::Remote(Remote { server: Server::Redis(_), .. }) => "redis",
         Source::Remote(Remote { server: Server::Postgres(_), .. }) => "postgres",
         Source::Remote(Remote { server: Server::Http(_), .. }) => "http",
+        Source::Remote(Remote { server: Server::Kubernetes(_), .. }) => "kubernetes",
     }
 }

@@ -1,5 +1,6 @@
 //! `keys:`: where keys are looked up.
 
+mod kubernetes;
 mod last_good;
 mod postgres;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use super::endpoint::{self, Http};
 use super::fields::{Fields, Report};
 use super::node::{Node, Value};
+pub use kubernetes::Kubernetes;
 pub use last_good::LastGood;
 pub use postgres::{Columns, DigestForm, Postgres, Tls};
 
@@ -43,6 +45,8 @@ pub enum Server {
     Postgres(Box<Postgres>),
     /// An endpoint: a question a key.
     Http(Box<Http>),
+    /// Secrets of Kubernetes, watched.
+    Kubernetes(Box<Kubernetes>),
 }
 
 /// A Redis server.
@@ -112,7 +116,7 @@ impl Default for Cache {
 
 impl Cache {
     /// Past any that is meant.
-    const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+    pub(super) const LONGEST: Duration = Duration::from_secs(366 * 86_400);
     /// Where no news come, a key that was revoked is good for at most as long as it is fresh or stale.
     pub const FRESH: Duration = Duration::from_secs(30);
     /// A second look takes milliseconds; who is asked for less than once a minute waits for it.
@@ -235,20 +239,32 @@ impl Source {
             .map(|node| Some(Server::Postgres(Box::new(Postgres::read(node, folder, report)?))));
         let http =
             fields.take("http").map(|node| Some(Server::Http(Box::new(Http::read(node, folder, report)?))));
+        let secrets = fields
+            .take("kubernetes")
+            .map(|node| Some(Server::Kubernetes(Box::new(Kubernetes::read(node, folder, report)?))));
         let cache_node = fields.take("cache");
         let cache = cache_node.map_or(Some(Cache::default()), |node| Cache::read(node, report));
         let last_node = fields.take("last_good");
         let last_good = last_node.map_or(Some(None), |node| LastGood::read(node, folder, report).map(Some));
         fields.done(report);
-        let mut servers: Vec<_> = [redis, postgres, http].into_iter().flatten().collect();
+        let mut servers: Vec<_> = [redis, postgres, http, secrets].into_iter().flatten().collect();
         let server = servers.pop();
+        let bounds = [cache_node, last_node].into_iter().flatten();
         match (file, files, server) {
             (Some(file), None, None) | (None, Some(file), None) => {
-                for node in [cache_node, last_node].into_iter().flatten() {
+                for node in bounds {
                     let hint = "remove this: a file is whole in memory, and there at every start";
                     report.error(node.place, "a file has no `cache`, and no `last_good`", hint);
                 }
                 file
+            }
+            (None, None, Some(Some(server @ Server::Kubernetes(_)))) if servers.is_empty() => {
+                for node in bounds {
+                    let hint =
+                        "remove this: what is listed is whole in memory, for `stale_for` without the API";
+                    report.error(node.place, "`kubernetes` has no `cache`, and no `last_good`", hint);
+                }
+                Some(Self::Remote(Remote { server, cache: Kubernetes::CACHE, last_good: None }))
             }
             (None, None, Some(server)) if servers.is_empty() => {
                 Some(Self::Remote(Remote { server: server?, cache: cache?, last_good: last_good? }))

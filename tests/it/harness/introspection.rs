@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex};
 use scopegate::identity::key::Digest;
 use serde_json::json;
 
-use super::client::get;
+use super::eventually;
 use super::scopegate::{Scopegate, Setup};
 use super::stores::{Row, Store, Team};
 use super::upstream::{Exchange, Upstream};
-use super::{bearer, eventually};
 
 /// How a question is answered; false has the connection closed.
 type Answer = Arc<dyn Fn(&mut Exchange<'_>) -> bool + Send + Sync>;
@@ -91,11 +90,6 @@ pub fn setup(upstream: &Upstream, url: &str, more: &str, cache: &str) -> Setup {
 
 pub fn ready(scopegate: &Scopegate) {
     eventually("readiness", || (scopegate.ask_admin("/readyz").status == 200).then_some(()));
-}
-
-pub fn told(scopegate: &Scopegate, key: &str) -> (u16, String) {
-    let answer = get(scopegate.address, "/api/v1/apps", &bearer(key));
-    (answer.status, answer.reason().to_owned())
 }
 
 /// The form that asks about a key by its digest.

@@ -5,6 +5,8 @@ pub mod commands;
 pub mod find_my_way;
 pub mod frames;
 pub mod introspection;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod mount;
 pub mod paths;
 pub mod postgres;

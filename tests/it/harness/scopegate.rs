@@ -12,9 +12,9 @@ use scopegate::identity::key::Digest;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::client::{Answer, Client, request};
-use super::eventually;
+use super::client::{Answer, Client, get, request};
 use super::upstream::Upstream;
+use super::{bearer, eventually};
 
 /// A key with every scope, and one for each.
 pub const ALL: &str = "sk_live_all";
@@ -144,6 +144,12 @@ pub fn keys() -> String {
 pub fn row(key: &str, team: &str, scopes: &str, more: &str) -> String {
     let (id, digest) = (key.trim_start_matches("sk_live_"), Digest::of(key.as_bytes()));
     format!("  - {{ id: id-{id}, team: {team}, digest: '{digest}', scopes: [{scopes}]{more} }}\n")
+}
+
+/// What a request with this key is told: a status, and why where it was refused.
+pub fn told(scopegate: &Scopegate, key: &str) -> (u16, String) {
+    let answer = get(scopegate.address, "/api/v1/apps", &bearer(key));
+    (answer.status, answer.reason().to_owned())
 }
 
 impl Scopegate {

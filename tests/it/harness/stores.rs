@@ -66,12 +66,14 @@ pub fn stores() -> Vec<(&'static str, Box<dyn Store>)> {
         stores.push(("postgres", Box::new(postgres)));
     }
     stores.push(("http", Box::new(Introspection::start())));
+    #[cfg(feature = "kubernetes")]
+    stores.push(("kubernetes", Box::new(super::kubernetes::Secrets::start())));
     stores
 }
 
 /// Those that `scopegate keys` changes.
 pub fn writable() -> Vec<(&'static str, Box<dyn Store>)> {
-    stores().into_iter().filter(|(name, _)| *name != "http").collect()
+    stores().into_iter().filter(|(name, _)| !matches!(*name, "http" | "kubernetes")).collect()
 }
 
 /// A keys file.
@@ -96,23 +98,33 @@ impl File {
     }
 
     fn write(&self) {
-        let mut text = if self.teams.is_empty() { "teams: {}\n" } else { "teams:\n" }.to_owned();
-        for Team { name, scopes, enabled, deleted } in self.teams.values() {
-            let scopes = scopes.replace(' ', ", ");
-            text += &format!("  {name}: {{ scopes: [{scopes}], enabled: {enabled}, deleted: {deleted} }}\n");
-        }
-        text += "keys:\n";
-        for (key, Row { id, team, scopes, disabled, expires }) in &self.keys {
-            let expires = expires.map_or_else(String::new, |time| format!(", expires: '{time}'"));
-            let more = format!(", name: {id}, disabled: {disabled}{expires}");
-            let named = row(key, team, &scopes.replace(' ', ", "), &more);
-            text += &named
-                .replace(&format!("id: id-{}", key.trim_start_matches("sk_live_")), &format!("id: {id}"));
-        }
+        let text = keys_file(self.teams.values(), &self.keys);
         let new = self.folder.path().join("new.yaml");
         std::fs::write(&new, text).expect("a file");
         std::fs::rename(new, self.path()).expect("a rename");
     }
+}
+
+/// The text of a keys file.
+pub fn keys_file<'a>(
+    teams: impl IntoIterator<Item = &'a Team>,
+    keys: impl IntoIterator<Item = (&'a String, &'a Row)>,
+) -> String {
+    let mut text = String::new();
+    for Team { name, scopes, enabled, deleted } in teams {
+        let scopes = scopes.replace(' ', ", ");
+        text += &format!("  {name}: {{ scopes: [{scopes}], enabled: {enabled}, deleted: {deleted} }}\n");
+    }
+    text = if text.is_empty() { "teams: {}\n".to_owned() } else { format!("teams:\n{text}") };
+    text += "keys:\n";
+    for (key, Row { id, team, scopes, disabled, expires }) in keys {
+        let expires = expires.map_or_else(String::new, |time| format!(", expires: '{time}'"));
+        let more = format!(", name: {id}, disabled: {disabled}{expires}");
+        let named = row(key, team, &scopes.replace(' ', ", "), &more);
+        text +=
+            &named.replace(&format!("id: id-{}", key.trim_start_matches("sk_live_")), &format!("id: {id}"));
+    }
+    text
 }
 
 impl Store for File {
