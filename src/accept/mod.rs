@@ -240,7 +240,7 @@ fn take<D: Door>(stream: TcpStream, address: SocketAddr, entrance: Entrance, doo
         let met = match entrance.proxy_protocol {
             ProxyProtocol::Refused => Some((peer, entered, place)),
             // In a box of its own: others need no room for it.
-            ProxyProtocol::Required => Box::pin(proxied::meet(&stream, &peer, place, &door)).await,
+            ProxyProtocol::Required => Box::pin(proxied::meet(&stream, (peer, entered, place), &door)).await,
         };
         if let Some((peer, entered, place)) = met {
             connection::serve(stream, peer, door).await;

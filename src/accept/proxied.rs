@@ -16,19 +16,21 @@ use super::proxy_protocol::{Header, Source, Unproxied, read};
 /// What is looked at at once: as much as most headers have.
 const PIECE: usize = 256;
 
+/// One end of a connection, known to its worker, with its place among all.
+type Met = (Rc<Peer>, Entered, Place);
+
 /// Reads the header, and puts whom it names in the place of the hop; `None` where the connection is to end.
 pub(super) async fn meet<D: Door>(
     socket: &TcpStream,
-    hop: &Rc<Peer>,
-    mut place: Place,
+    (hop, _entered, mut place): Met,
     door: &Rc<D>,
-) -> Option<(Rc<Peer>, Entered, Place)> {
+) -> Option<Met> {
     let bounds = door.bounds();
     hop.idle(bounds.head_wait);
-    let header = match header(socket, hop).await {
+    let header = match header(socket, &hop).await {
         Ok(header) => header?,
         Err(why) => {
-            door.turned_away(hop, why);
+            door.turned_away(&hop, why);
             return None;
         }
     };
@@ -36,6 +38,9 @@ pub(super) async fn meet<D: Door>(
     if let Source::Client(_) = header.source {
         let of_one = bounds.connections.of_one.filter(|_| !door.is_trusted(&peer));
         place.passes_to(peer.ip, of_one).then_some(())?;
+    }
+    if hop.is_closing() {
+        peer.close();
     }
     let entered = Open::connect(&door.worker().open, &peer);
     Some((peer, entered, place))
