@@ -29,11 +29,17 @@ pub fn run(input: &[u8]) {
             (0x20, _, Source::Hop) | (0x21, 0x00 | 0x31, Source::Unknown) => {}
             (0x21, 0x11, Source::Client(client)) => {
                 let IpAddr::V4(ip) = client.ip() else { panic!("of its family") };
-                assert_eq!((&ip.octets()[..], &client.port().to_be_bytes()[..]), (&block[..4], &block[8..10]));
+                assert_eq!(
+                    (&ip.octets()[..], &client.port().to_be_bytes()[..]),
+                    (&block[..4], &block[8..10])
+                );
             }
             (0x21, 0x21, Source::Client(client)) => {
                 let IpAddr::V6(ip) = client.ip() else { panic!("of its family") };
-                assert_eq!((&ip.octets()[..], &client.port().to_be_bytes()[..]), (&block[..16], &block[32..34]));
+                assert_eq!(
+                    (&ip.octets()[..], &client.port().to_be_bytes()[..]),
+                    (&block[..16], &block[32..34])
+                );
             }
             (command, family, source) => panic!("{command:x} {family:x} is {source:?}"),
         }
