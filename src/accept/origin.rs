@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::peer::{Peer, Scheme, is_one_of};
 use crate::message::field::{Kind, words};
-use crate::message::fields::Fields;
+use crate::message::fields::{Field, Fields};
 
 /// The client that a trusted peer names in `X-Forwarded-For`, where it names one: from the right, the first that is no
 /// trusted proxy itself. What stands to the left of that is its own word.
@@ -51,7 +51,9 @@ pub fn scheme(peer: &Peer, trusted: bool, fields: &Fields) -> Scheme {
         }
         said = Scheme::Https;
     }
-    for field in fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"forwarded")) {
+    let forwarded =
+        |field: &Field<'_>| field.kind == Kind::Forwarded && field.name.eq_ignore_ascii_case(b"forwarded");
+    for field in fields.iter().filter(forwarded) {
         let Some(protos) = protos(field.value) else { return Scheme::Http };
         for word in protos {
             if !is_https(word) {

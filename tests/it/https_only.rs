@@ -116,6 +116,9 @@ fn get_and_head_are_sent_to_the_same_place_over_https() {
             assert_eq!(answer.header("cache-control"), Some("no-store"));
         }
     }
+    // An upgrade that nobody here takes is an ordinary request without it.
+    let answer = get(scopegate.address, "/health", "Connection: Upgrade\r\nUpgrade: h2c\r\n");
+    assert_eq!(answer.header("location"), Some("https://telapi.example/health"));
     let handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for (method, target, headers) in [
         ("POST", "/api/v1/call-tokens", ""),

@@ -33,6 +33,9 @@ fn refused(scopegate: &Scopegate, reason: &str) -> f64 {
     scopegate.metric(&format!("scopegate_proxy_headers_refused_total{{reason=\"{reason}\"}}"))
 }
 
+/// A header; the peer and the client of the log; the chain and the scheme of the request.
+type Row<'a> = (Vec<u8>, &'a str, Option<&'a str>, &'a str, &'a str);
+
 #[test]
 fn who_is_named_is_the_client_for_logs_and_headers_alike() {
     const CLAIMS: &str = "X-Forwarded-For: 198.51.100.9\r\nX-Forwarded-Proto: https\r\n";
@@ -41,7 +44,7 @@ fn who_is_named_is_the_client_for_logs_and_headers_alike() {
     let mut v6 = [0; 36];
     (v6[0], v6[1], v6[15]) = (0x20, 0x01, 7);
     let over_tls = [0x20, 0, 5, 1, 0, 0, 0, 0];
-    let table: [(Vec<u8>, &str, Option<&str>, &str, &str); 12] = [
+    let table: [Row<'_>; 12] = [
         (v1("192.0.2.7"), "192.0.2.7", None, "192.0.2.7", "http"),
         (b"PROXY TCP6 2001:db8::7 ::1 4711 80\r\n".to_vec(), "2001:db8::7", None, "2001:db8::7", "http"),
         (b"PROXY TCP6 ::ffff:192.0.2.7 ::1 4711 80\r\n".to_vec(), "192.0.2.7", None, "192.0.2.7", "http"),

@@ -160,7 +160,7 @@ fn a_client_may_be_as_slow_as_its_route_says() {
 fn who_takes_nothing_is_cut_off_when_the_route_says() {
     let upstream = Upstream::with(|exchange| {
         exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
-        while exchange.write([b'x'; 65536]) {}
+        while exchange.write(vec![b'x'; 65536]) {}
         false
     });
     let scopegate = setup(&upstream).start();
