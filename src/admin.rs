@@ -10,6 +10,7 @@
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
@@ -26,7 +27,7 @@ use crate::accept::drain::Phase;
 use crate::config::cors::Origins;
 use crate::config::endpoint::{Http, Sent};
 use crate::config::key_digest::KeyDigest;
-use crate::config::listen::Events;
+use crate::config::listen::{Events, HttpsOnly, Listen, ProxyProtocol};
 use crate::config::route::{Access, ErrorForm, Requirement, Route};
 use crate::config::sources::{
     Cache, Columns, DigestForm, Fail, Kubernetes, Postgres, Redis, Server, Source, Tls,
@@ -41,7 +42,7 @@ use crate::snapshot::Shared;
 /// Bytes of news: more than a digest, and the name of any team.
 const NEWS_MOST: usize = 1024;
 /// After the system refused a connection, it gets this long to recover.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers operators for as long as the process lives, through the drain too.
 pub async fn run(listener: TcpListener, shared: Shared) {
@@ -160,7 +161,7 @@ fn shown(config: &Config) -> Value {
         (upstream.name.to_string(), json!({ "address": address }))
     };
     json!({
-        "listen": fixed.listen.iter().map(|listen| json!({ "address": listen.address })).collect::<Value>(),
+        "listen": fixed.listen.iter().map(listen).collect::<Value>(),
         "admin": { "address": fixed.admin.address },
         "workers": fixed.workers.unwrap_or_else(num_cpus::get),
         "log": {
@@ -179,17 +180,18 @@ fn shown(config: &Config) -> Value {
         "cors": live.cors.as_ref().map(|cors| json!({
             "origins": match &cors.origins { Origins::Any => json!("*"), Origins::These(these) => json!(these) },
             "headers": cors.headers,
-            "max_age": humantime::format_duration(cors.max_age).to_string(),
+            "max_age": time(cors.max_age),
             "credentials": cors.credentials,
         })),
         "timeouts": {
-            "head": humantime::format_duration(timeouts.head).to_string(),
-            "keep_alive": humantime::format_duration(timeouts.keep_alive).to_string(),
-            "connect": humantime::format_duration(timeouts.connect).to_string(),
-            "first_byte": humantime::format_duration(timeouts.first_byte).to_string(),
-            "idle": humantime::format_duration(timeouts.idle).to_string(),
-            "tunnel": humantime::format_duration(timeouts.tunnel).to_string(),
-            "pool": humantime::format_duration(timeouts.pool).to_string(),
+            "head": time(timeouts.head),
+            "keep_alive": time(timeouts.keep_alive),
+            "connect": time(timeouts.connect),
+            "first_byte": time(timeouts.first_byte),
+            "idle": time(timeouts.idle),
+            "total": timeouts.total.map_or_else(|| "off".to_owned(), time),
+            "tunnel": time(timeouts.tunnel),
+            "pool": time(timeouts.pool),
         },
         "limits": {
             "head": size(limits.head as u64),
@@ -203,10 +205,29 @@ fn shown(config: &Config) -> Value {
             "resets": limits.resets,
         },
         "drain": {
-            "delay": humantime::format_duration(drain.delay).to_string(),
-            "grace": humantime::format_duration(drain.grace).to_string(),
+            "delay": time(drain.delay),
+            "grace": time(drain.grace),
         },
         "surfaces": live.surfaces.iter().map(|each| (each.name.to_string(), surface(live, each))).collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+fn time(time: Duration) -> String {
+    humantime::format_duration(time).to_string()
+}
+
+fn listen(Listen { address, proxy_protocol, https_only }: &Listen) -> Value {
+    json!({
+        "address": address,
+        "proxy_protocol": match proxy_protocol {
+            ProxyProtocol::Refused => "refused",
+            ProxyProtocol::Required => "required",
+        },
+        "https_only": match https_only {
+            HttpsOnly::Off => "off",
+            HttpsOnly::Refuse => "refuse",
+            HttpsOnly::Redirect => "redirect",
+        },
     })
 }
 
@@ -233,10 +254,9 @@ fn source(source: &Source) -> Value {
         Server::Kubernetes(secrets) => return json!({ "kubernetes": kubernetes(secrets) }),
     };
     let Cache { fresh, stale, unknown, size: bytes, rate, at_once, timeout, fail } = remote.cache;
-    let time = |time| humantime::format_duration(time).to_string();
     json!({
         kind: server,
-        "last_good": remote.last_good.as_ref().map(|last| json!({ "file": last.file, "max_age": humantime::format_duration(last.max_age).to_string() })),
+        "last_good": remote.last_good.as_ref().map(|last| json!({ "file": last.file, "max_age": time(last.max_age) })),
         "cache": {
             "fresh": time(fresh),
             "stale": time(stale),
@@ -340,6 +360,12 @@ fn route(live: &Live, route: &Route) -> Value {
         "path": route.pattern.template,
         "query": route.query,
         "mints": route.mints,
+        "timeouts": {
+            "connect": time(route.timeouts.connect),
+            "first_byte": time(route.timeouts.first_byte),
+            "idle": time(route.timeouts.idle),
+            "total": route.timeouts.total.map_or_else(|| "off".to_owned(), time),
+        },
         "errors": match route.errors { ErrorForm::Object => "object", ErrorForm::Text => "text" },
         "requires": match route.requirement {
             Requirement::Nothing => json!("nothing"),

@@ -19,7 +19,7 @@ use tokio::time::{Instant, interval, sleep, timeout_at};
 
 use crate::accept::crowd::Crowd;
 use crate::accept::drain::{Leave, Phase};
-use crate::accept::{self, Door as _};
+use crate::accept::{self, Door as _, Entrance};
 use crate::admin;
 use crate::config::limits::Drain;
 use crate::config::upstream::Address;
@@ -44,9 +44,12 @@ pub struct App {
     reloader: Reloader,
     admin: TcpListener,
     /// For each worker, a socket for each address.
-    listeners: Vec<Vec<TcpListener>>,
+    listeners: Vec<Vec<Listener>>,
     bound: Bound,
 }
+
+/// A socket, and how it takes connections in.
+type Listener = (TcpListener, Entrance);
 
 /// Where clients and operators can connect.
 #[derive(Debug, Clone)]
@@ -64,13 +67,14 @@ impl App {
         let fixed = &files.config().fixed;
         // The CPU quota of the cgroup, rounded up: half a core is one worker.
         let workers = fixed.workers.unwrap_or_else(num_cpus::get);
-        let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
         let mut listen = Vec::new();
         for written in &fixed.listen {
             let address = written.address;
             let sockets = accept::bind(address, workers).with_context(|| cannot_listen("listen", address))?;
             listen.extend(sockets.first().and_then(|socket| socket.local_addr().ok()));
-            listeners.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push(socket));
+            let entrance = Entrance::from(written);
+            listeners.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push((socket, entrance)));
         }
         let address = fixed.admin.address;
         let admin = TcpListener::bind(address).with_context(|| cannot_listen("admin", address))?;
@@ -156,7 +160,7 @@ impl Drop for Alive {
 }
 
 fn worker(
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Listener>,
     shared: Shared,
     out: Option<SyncSender<Vec<u8>>>,
     _alive: &Alive,
@@ -167,7 +171,7 @@ fn worker(
 }
 
 async fn work(
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Listener>,
     shared: Shared,
     out: Option<SyncSender<Vec<u8>>>,
 ) -> anyhow::Result<()> {
@@ -179,9 +183,9 @@ async fn work(
     spawn_local(async move { ticking.tick().await });
     let following = Rc::clone(&gateway);
     spawn_local(async move { following.follow(heard).await });
-    for socket in sockets {
+    for (socket, entrance) in sockets {
         let socket = tokio::net::TcpListener::from_std(socket)?;
-        spawn_local(accept::run(socket, Rc::clone(&gateway), drain.clone()));
+        spawn_local(accept::run(socket, entrance, Rc::clone(&gateway), drain.clone()));
     }
     let deadline = drain.deadline().await;
     if timeout_at(deadline, gateway.worker().open.none()).await.is_err() {

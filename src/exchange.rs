@@ -5,14 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Once;
 use std::task::{Context, Poll, ready};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
-use crate::accept::Taken;
 use crate::accept::peer::Peer;
+use crate::accept::{Taken, origin};
 use crate::config::route::ErrorForm;
 use crate::config::surface::Channel;
 use crate::decide::denial::Denial;
@@ -86,8 +86,12 @@ impl Exchange {
         }
         let id = request_id(head, trusted);
         let asked = head.map(|head| (head.method.clone(), head.version));
+        let mut record = Record::open(Rc::clone(&peer.text), asked, id);
+        if let Some(head) = head.filter(|_| trusted) {
+            record.client = origin::client(&snapshot.live().trusted_proxies, &head.fields);
+        }
         Box::new(Self {
-            record: Record::open(Rc::clone(&peer.text), asked, id),
+            record,
             progress: None,
             guest: None,
             snapshot: Rc::clone(snapshot),
@@ -122,6 +126,11 @@ impl Exchange {
                 }
             }
         }
+    }
+
+    /// It is refused before its path is looked at.
+    pub fn undecided(&mut self, head: &Head) {
+        self.record.path = Path::Masked(self.snapshot.policy.masked(head.path()));
     }
 
     /// It was admitted on its key, and stays for as long as that is good.
@@ -272,6 +281,11 @@ impl Taken for Told {
         {
             exchange.record.reason = Some(Reason::ClientSlow);
         }
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        let exchange = self.exchange.as_ref()?;
+        exchange.route().map(|route| route.timeouts.idle)
     }
 
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -12,6 +12,7 @@ use crate::accept::body::Incoming;
 use crate::accept::clock::{Clock, TICK};
 use crate::accept::crowd::Most;
 use crate::accept::peer::Peer;
+use crate::accept::proxy_protocol::Unproxied;
 use crate::accept::{Bounds, Door, Malformed, Reply, Switch, Worker};
 use crate::channel::{self, Handshake, Refused};
 use crate::config::Credential;
@@ -35,8 +36,10 @@ use crate::message::field::Kind;
 use crate::message::head::{Head, Limits};
 use crate::observe::lines::Lines;
 use crate::observe::reason::Reason;
+use crate::observe::seldom::Seldom;
 use crate::refuse::{self, Refusal};
 use crate::revoke;
+use crate::secure;
 use crate::session;
 use crate::snapshot::{Held, Shared, Snapshot};
 
@@ -50,6 +53,8 @@ pub struct Gateway {
     lines: Rc<Lines>,
     refused: Refused,
     guests: Rc<Guests<Stay>>,
+    /// For each way in which a PROXY header is not there.
+    unproxied: [Seldom; Unproxied::NAMES.len()],
 }
 
 /// Where a request came from.
@@ -122,6 +127,14 @@ impl Door for Gateway {
         self.shared.metrics.http2_broken.with_label_values(&[reason]).inc();
     }
 
+    fn turned_away(&self, hop: &Peer, why: Unproxied) {
+        let name = Unproxied::NAMES.get(why.index()).copied().unwrap_or_default();
+        self.shared.metrics.unproxied.with_label_values(&[name]).inc();
+        if self.unproxied.get(why.index()).is_some_and(Seldom::is_time) {
+            tracing::warn!(peer = %hop.ip, reason = name, detail = why.detail(), "a connection without a good PROXY header was closed; scopegate_proxy_headers_refused_total counts them");
+        }
+    }
+
     fn is_trusted(&self, peer: &Peer) -> bool {
         peer.is_trusted(&self.snapshot().live().trusted_proxies)
     }
@@ -143,6 +156,7 @@ impl Gateway {
     ) -> Result<Forwarded, Refusal> {
         let (route, decision, guest) = {
             let call = Call::read(head, exchange.record.at)?;
+            secure::check(from.peer, from.trusted, head, exchange)?;
             let reception = Reception::new(&snapshot.keys, &self.guests);
             let (route, decision) = decide(&snapshot.policy, &reception, &call).await;
             (route, decision, reception.into_guest())
@@ -161,13 +175,13 @@ impl Gateway {
         let outbound = Outbound {
             peer: from.peer,
             trusted: from.trusted,
-            scheme: "http",
+            scheme: from.peer.scheme.as_str(),
             id: &exchange.record.id,
             body_most: permit.surface.body.unwrap_or(live.limits.body),
             strip_credential: live.credential == Credential::Strip,
             identity: live.identity_headers.then(|| snapshot.policy.scopes()),
         };
-        let (target, at) = (Target { upstream, timeouts: &live.timeouts }, exchange.record.at);
+        let (target, at) = (Target { upstream, timeouts: &permit.route.timeouts }, exchange.record.at);
         let (guest, progress) = (exchange.guest.as_ref(), &mut exchange.progress);
         // In a box of its own: what is refused needs no room for it.
         let forwarding = Box::pin(async {
@@ -260,7 +274,8 @@ impl Gateway {
         let client = Rc::new(Client::new(Rc::clone(&chunk), Rc::clone(&clock)));
         let worker = Worker { chunk, clock, open: Rc::default(), crowd: Arc::clone(&shared.crowd) };
         let (lines, refused, guests) = (Rc::new(lines), Refused::default(), Rc::default());
-        Self { shared, worker, snapshot, client, lines, refused, guests }
+        let unproxied = Default::default();
+        Self { shared, worker, snapshot, client, lines, refused, guests, unproxied }
     }
 
     /// Ends what lives on a key that may not be used any more, for as long as the worker lives.

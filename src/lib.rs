@@ -15,6 +15,7 @@ pub mod channel;
 pub mod exchange;
 pub mod refuse;
 pub mod revoke;
+pub mod secure;
 pub mod session;
 
 pub mod config;

@@ -39,6 +39,11 @@ pub enum Refusal {
     Denied(Denial),
     /// It is no request.
     Malformed(Malformed),
+    /// It came over plain HTTP where only HTTPS is taken.
+    Insecure {
+        /// The same over HTTPS, where the client may be sent there.
+        location: Option<Box<str>>,
+    },
     /// It was admitted, and then something broke.
     Failed(Fault),
     /// It was admitted, and too many are under way.
@@ -66,6 +71,7 @@ impl Refusal {
         match self {
             Self::Malformed(Malformed::Late) => Reason::HeadTimeout,
             Self::Malformed(Malformed::Invalid(invalid)) => reason_of(*invalid),
+            Self::Insecure { .. } => Reason::HttpsRequired,
             Self::Denied(denial) => denial.reason(),
             Self::Failed(fault) => fault.reason(),
             Self::Overloaded => Reason::Overloaded,
@@ -80,7 +86,10 @@ impl Refusal {
             Self::Malformed(Malformed::Invalid(invalid)) => Some(invalid.to_string().into()),
             Self::Denied(denial) => denial.detail(),
             Self::Failed(fault) => Some(fault.detail()),
-            Self::Malformed(Malformed::Late) | Self::Overloaded | Self::ChannelsBusy => None,
+            Self::Malformed(Malformed::Late)
+            | Self::Insecure { .. }
+            | Self::Overloaded
+            | Self::ChannelsBusy => None,
         }
     }
 
@@ -100,6 +109,7 @@ impl Refusal {
                 ["The query parameter ", name, " is required."].concat().into()
             }
             Self::Denied(_)
+            | Self::Insecure { .. }
             | Self::Failed(_)
             | Self::ChannelsBusy
             | Self::Overloaded
@@ -110,7 +120,10 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         let status = match self {
             Self::Denied(Denial::RouteUnknown { status }) => *status,
+            // What it was asked with stays as it was (RFC 9110, 15.4.9).
+            Self::Insecure { location: Some(_) } => 308,
             Self::Denied(_)
+            | Self::Insecure { location: None }
             | Self::Failed(_)
             | Self::ChannelsBusy
             | Self::Overloaded
@@ -155,7 +168,8 @@ pub fn answer(refusal: &Refusal, form: ErrorForm, id: &Id) -> Answer<Body> {
             fields.push(b"connection", b"close");
         }
         Refusal::Failed(Fault::Revoked(_)) => fields.push_as(Kind::Plain, b"www-authenticate", INVALID_TOKEN),
-        Refusal::Failed(_) => {}
+        Refusal::Failed(_) | Refusal::Insecure { location: None } => {}
+        Refusal::Insecure { location: Some(location) } => fields.push(b"location", location.as_bytes()),
         Refusal::Overloaded | Refusal::ChannelsBusy => fields.push(b"retry-after", RETRY_AFTER),
     }
     let body = Body::Full(body(reason, &refusal.message(), form, id));

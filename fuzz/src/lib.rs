@@ -4,6 +4,7 @@ pub mod answer;
 pub mod body;
 pub mod config;
 pub mod decide;
+pub mod proxy;
 pub mod request;
 mod wire;
 mod world;
@@ -12,10 +13,11 @@ mod world;
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("request", request::run),
     ("body", body::run),
     ("answer", answer::run),
     ("decide", decide::run),
     ("config", config::run),
+    ("proxy", proxy::run),
 ];

@@ -69,6 +69,7 @@ pub(super) async fn send<B: Taken>(link: &Link, terms: Terms, answer: Answer<B>)
     link.stop_asking(&mut text);
     let keeps_alive = head(&mut text, link, &answer, terms, ends);
     let Answer { mut body, .. } = answer;
+    let patience = body.patience().unwrap_or(terms.patience);
     let mut pieces = Pieces::new(text);
     let mut more = ends != Ends::Nothing && (ends == Ends::Chunked || !body.is_end_stream());
     let sent = poll_fn(|cx| {
@@ -104,7 +105,7 @@ pub(super) async fn send<B: Taken>(link: &Link, terms: Terms, answer: Answer<B>)
             if pieces.is_written() {
                 return Poll::Ready(Ok(()));
             }
-            match pieces.poll_write(|parts| link.poll_write(cx, parts, terms.patience)) {
+            match pieces.poll_write(|parts| link.poll_write(cx, parts, patience)) {
                 Poll::Ready(written) => written.map_err(|_| ())?,
                 Poll::Pending => return body.poll_cut(cx).map(Err),
             }

@@ -60,24 +60,48 @@ impl Crowd {
             return Some(Place { crowd: Arc::clone(this), of: client });
         };
         drop(of);
-        this.refused.with_label_values(&[full]).inc();
-        if this.said.is_time() {
+        this.refuse(full, client);
+        None
+    }
+
+    fn refuse(&self, full: &str, client: IpAddr) {
+        self.refused.with_label_values(&[full]).inc();
+        if self.said.is_time() {
             tracing::warn!(limit = full, %client, "a connection was not taken; scopegate_connections_refused_total counts them");
         }
-        None
+    }
+
+    /// One connection less of this client.
+    fn leave(of: &mut HashMap<IpAddr, usize>, client: IpAddr) {
+        if let Some(have) = of.get_mut(&client) {
+            *have -= 1;
+            if *have == 0 {
+                of.remove(&client);
+            }
+        }
+    }
+}
+
+impl Place {
+    /// It turns out to be this client's, who may have no more than `of_one`; false where he has as many.
+    pub fn passes_to(&mut self, client: IpAddr, of_one: Option<usize>) -> bool {
+        let mut of = self.crowd.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let have = of.get(&client).copied().unwrap_or_default();
+        if of_one.is_some_and(|most| have >= most) {
+            drop(of);
+            self.crowd.refuse("connections_per_client", client);
+            return false;
+        }
+        of.insert(client, have + 1);
+        Crowd::leave(&mut of, std::mem::replace(&mut self.of, client));
+        true
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.crowd.all.dec();
-        let mut of = self.crowd.of.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(have) = of.get_mut(&self.of) {
-            *have -= 1;
-            if *have == 0 {
-                of.remove(&self.of);
-            }
-        }
+        Crowd::leave(&mut self.crowd.of.lock().unwrap_or_else(PoisonError::into_inner), self.of);
     }
 }
 
@@ -106,7 +130,10 @@ mod tests {
         drop(places);
         assert_eq!(gauge.get(), 1);
         let again = [enter(one, most).expect("room"), enter(one, most).expect("room")];
-        drop((again, last));
+        let mut behind = enter(other, Most { of_one: None, all: 9 }).expect("room");
+        assert!(!behind.passes_to(one, most.of_one) && behind.passes_to(one, None));
+        assert_eq!(refused.with_label_values(&["connections_per_client"]).get(), 2);
+        drop((again, last, behind));
         assert_eq!(gauge.get(), 0);
         assert!(crowd.of.lock().expect("no panic").is_empty());
     }

@@ -75,7 +75,7 @@ pub(super) async fn serve<D: Door>(socket: TcpStream, read: Bytes, peer: Rc<Peer
             connection.as_mut().graceful_shutdown();
             peer.wait(LINGER);
         } else if !idle && peer.is_late() {
-            streams.end_stuck(bounds.patience);
+            streams.end_stuck();
         }
         let polled = connection.as_mut().poll(cx);
         if idle != streams.is_empty() {

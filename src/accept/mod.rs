@@ -10,7 +10,10 @@ mod http1;
 mod http2;
 mod link;
 pub mod open;
+pub mod origin;
 pub mod peer;
+mod proxied;
+pub mod proxy_protocol;
 mod streams;
 
 use std::io;
@@ -27,6 +30,7 @@ use socket2::{Domain, Protocol, Type};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
+use crate::config::listen::{HttpsOnly, Listen, ProxyProtocol};
 use crate::message::answer::Answer;
 use crate::message::chunk::Chunk;
 use crate::message::head::{Head, Limits};
@@ -37,6 +41,7 @@ use crowd::{Crowd, Most};
 use drain::Drain;
 use open::Open;
 use peer::Peer;
+use proxy_protocol::Unproxied;
 
 /// Connections that the kernel holds for us: what a burst of a second brings.
 const BACKLOG: i32 = 4096;
@@ -66,6 +71,9 @@ pub trait Door: 'static {
     /// A connection of HTTP/2 has broken, for this reason.
     fn broke(&self, reason: &'static str);
 
+    /// A connection without the PROXY header that it had to begin with was closed.
+    fn turned_away(&self, hop: &Peer, why: Unproxied);
+
     /// Whether an address stands for many clients.
     fn is_trusted(&self, peer: &Peer) -> bool;
 
@@ -78,6 +86,11 @@ pub trait Taken: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'st
     /// The client took nothing of it for too long, and gets no more.
     fn too_slow(&mut self);
 
+    /// How long the client may take nothing of it; `None` is as long as of any.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+
     /// Ready when nothing of it may be sent any more, though the client has yet to take what came before.
     fn poll_cut(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
@@ -85,6 +98,28 @@ pub trait Taken: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'st
 
     /// This task sends it, and is aborted when nothing of it may be sent any more.
     fn cut_with(&mut self, _task: AbortHandle) {}
+}
+
+/// How a listener takes connections in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entrance {
+    /// Whether they begin with a PROXY header.
+    pub proxy_protocol: ProxyProtocol,
+    /// What becomes of what came over plain HTTP.
+    pub https_only: HttpsOnly,
+}
+
+impl From<&Listen> for Entrance {
+    fn from(listen: &Listen) -> Self {
+        Self { proxy_protocol: listen.proxy_protocol, https_only: listen.https_only }
+    }
+}
+
+/// As they come.
+impl Default for Entrance {
+    fn default() -> Self {
+        Self { proxy_protocol: ProxyProtocol::Refused, https_only: HttpsOnly::Off }
+    }
 }
 
 /// What the connections of a worker share.
@@ -167,14 +202,19 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
 }
 
 /// Takes connections until the drain closes the listener.
-pub async fn run<D: Door>(listener: tokio::net::TcpListener, door: Rc<D>, mut drain: Drain) {
+pub async fn run<D: Door>(
+    listener: tokio::net::TcpListener,
+    entrance: Entrance,
+    door: Rc<D>,
+    mut drain: Drain,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = drain.closing() => return door.worker().open.close(),
         };
         match accepted {
-            Ok((stream, address)) => take(stream, address, &door),
+            Ok((stream, address)) => take(stream, address, entrance, &door),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(PAUSE).await;
@@ -184,17 +224,27 @@ pub async fn run<D: Door>(listener: tokio::net::TcpListener, door: Rc<D>, mut dr
 }
 
 /// Serves a connection, or closes it where there is no place for it.
-fn take<D: Door>(stream: TcpStream, address: SocketAddr, door: &Rc<D>) {
+fn take<D: Door>(stream: TcpStream, address: SocketAddr, entrance: Entrance, door: &Rc<D>) {
     let Worker { clock, open, crowd, .. } = door.worker();
-    let peer = Rc::new(Peer::new(address, clock));
-    let most = door.bounds().connections;
-    let most = if door.is_trusted(&peer) { Most { of_one: None, ..most } } else { most };
+    let peer = Rc::new(Peer::new(address, clock).asked(entrance.https_only));
+    let (most, trusted) = (door.bounds().connections, door.is_trusted(&peer));
+    if entrance.proxy_protocol == ProxyProtocol::Required && !trusted {
+        return door.turned_away(&peer, Unproxied::Untrusted);
+    }
+    let most = if trusted { Most { of_one: None, ..most } } else { most };
     let Some(place) = Crowd::enter(crowd, peer.ip, most, || open.make_room()) else { return };
     // A failure here means that the client has gone already; reading will say so.
     let _ = stream.set_nodelay(true);
     let (entered, door) = (Open::connect(open, &peer), Rc::clone(door));
     tokio::task::spawn_local(async move {
-        connection::serve(stream, peer, door).await;
-        drop((entered, place));
+        let met = match entrance.proxy_protocol {
+            ProxyProtocol::Refused => Some((peer, entered, place)),
+            // In a box of its own: others need no room for it.
+            ProxyProtocol::Required => Box::pin(proxied::meet(&stream, (peer, entered, place), &door)).await,
+        };
+        if let Some((peer, entered, place)) = met {
+            connection::serve(stream, peer, door).await;
+            drop((entered, place));
+        }
     });
 }

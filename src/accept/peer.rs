@@ -9,6 +9,34 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::clock::Clock;
+use super::proxy_protocol::{Header, Source};
+use crate::config::listen::HttpsOnly;
+
+/// How a client came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// In plain.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As a URI begins.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// Whether an address is in one of these networks.
+#[must_use]
+pub fn is_one_of(address: IpAddr, networks: &[IpNet]) -> bool {
+    networks.iter().any(|network| network.contains(&address))
+}
 
 /// The other end of a client's connection.
 #[derive(Debug)]
@@ -17,6 +45,12 @@ pub struct Peer {
     pub ip: IpAddr,
     /// The same, as forwarded headers have it.
     pub text: Rc<str>,
+    /// How it came: over the socket, or as a PROXY header says.
+    pub scheme: Scheme,
+    /// What becomes of its requests where they came over plain HTTP.
+    pub https_only: HttpsOnly,
+    /// A hop could not say who it is: `ip` is the hop's, and what is said is not.
+    unknown: bool,
     clock: Rc<Clock>,
     deadline: Cell<Option<Instant>>,
     late: Cell<bool>,
@@ -33,6 +67,9 @@ impl Peer {
         Self {
             ip,
             text: ip.to_string().into(),
+            scheme: Scheme::Http,
+            https_only: HttpsOnly::Off,
+            unknown: false,
             clock: Rc::clone(clock),
             deadline: Cell::new(None),
             late: Cell::new(false),
@@ -42,10 +79,31 @@ impl Peer {
         }
     }
 
+    /// The same, where a listener asks this of it.
+    #[must_use]
+    pub fn asked(self, https_only: HttpsOnly) -> Self {
+        Self { https_only, ..self }
+    }
+
+    /// Who is behind this hop, by its PROXY header.
+    #[must_use]
+    pub fn behind(&self, header: &Header) -> Self {
+        let address = match header.source {
+            Source::Client(address) => address,
+            Source::Hop | Source::Unknown => SocketAddr::new(self.ip, 0),
+        };
+        Self {
+            scheme: header.scheme,
+            https_only: self.https_only,
+            unknown: header.source == Source::Unknown,
+            ..Self::new(address, &self.clock)
+        }
+    }
+
     /// Whether it may say where its requests really came from.
     #[must_use]
     pub fn is_trusted(&self, proxies: &[IpNet]) -> bool {
-        proxies.iter().any(|net| net.contains(&self.ip))
+        !self.unknown && is_one_of(self.ip, proxies)
     }
 
     /// What time it is.
@@ -80,6 +138,13 @@ impl Peer {
         self.idle.set(false);
         self.late.set(false);
         self.deadline.set(Some(self.clock.after(limit)));
+    }
+
+    /// It may take so long from now on, or as long as was said before where that is less.
+    pub fn wait_no_longer(&self, limit: Duration) {
+        if self.deadline.get().is_none_or(|deadline| deadline > self.clock.after(limit)) {
+            self.wait(limit);
+        }
     }
 
     /// Nobody waits for it.

@@ -32,8 +32,8 @@ struct Stream {
 /// How fast the client takes the answer of a stream.
 #[derive(Debug, Default)]
 struct Pace {
-    /// Since when there is a piece to take.
-    offered: Cell<Option<Instant>>,
+    /// Until when a piece must have been taken, where there is one.
+    until: Cell<Option<Instant>>,
     /// Too slow.
     ended: Cell<bool>,
 }
@@ -56,15 +56,16 @@ impl Streams {
             body.cut_with(task.clone());
             Rc::clone(pace)
         });
+        let patience = body.patience().unwrap_or(patience);
         Watched { body, peer: Rc::clone(&self.peer), pace: pace.unwrap_or_default(), patience }
     }
 
     /// Ends those of which the client takes nothing for too long, and waits for the next.
-    pub(super) fn end_stuck(&self, patience: Duration) {
+    pub(super) fn end_stuck(&self) {
         let now = self.peer.clock().now();
         let mut next = None;
         for Stream { task, pace } in self.open.borrow().values() {
-            let Some(end) = pace.offered.get().map(|since| since + patience) else { continue };
+            let Some(end) = pace.until.get() else { continue };
             if end <= now {
                 pace.ended.set(true);
                 task.abort();
@@ -137,9 +138,9 @@ impl<B: Taken> Body for Watched<B> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         // A piece that was handed on has been taken when the next is asked for.
-        this.pace.offered.set(polled.is_ready().then(|| this.peer.clock().now()));
-        if polled.is_ready() && !this.peer.is_waited_for() {
-            this.peer.wait(this.patience);
+        this.pace.until.set(polled.is_ready().then(|| this.peer.clock().now() + this.patience));
+        if polled.is_ready() {
+            this.peer.wait_no_longer(this.patience);
         }
         polled
     }

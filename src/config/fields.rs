@@ -97,6 +97,13 @@ impl<'n> Fields<'n> {
         Some(&self.entries.remove(place).1)
     }
 
+    /// Where an entry stands that has not been asked for yet; where it is missing, where the mapping begins.
+    #[must_use]
+    pub fn place_of(&self, name: &str) -> Place {
+        let found = self.entries.iter().find(|(known, _)| known.text == name);
+        found.map_or(self.place, |(_, node)| node.place)
+    }
+
     /// An entry that must be there.
     pub fn need(&mut self, name: &'static str, why: &str, report: &mut Report<'_>) -> Option<&'n Node> {
         let found = self.take(name);

@@ -114,9 +114,12 @@ pub fn parse_keys_resting(
 /// Every section is read whatever is wrong with another, so that all problems are found in one reading.
 fn config(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<Config> {
     let mut top = Fields::of(node, "the configuration", report)?;
+    let listen_place = top.place_of("listen");
     let (fixed, live) = (fixed(&mut top, path, report), live(&mut top, path, report));
     top.done(report);
-    Some(Config { fixed: fixed?, live: live? })
+    let (fixed, live) = (fixed?, live?);
+    listen::Listen::check(&fixed.listen, &live.trusted_proxies, listen_place, report);
+    Some(Config { fixed, live })
 }
 
 fn fixed(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Fixed> {
@@ -160,6 +163,7 @@ fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Li
         upstreams: upstream_node.and_then(Node::entries),
         flags: flag_node.map_or(Some(&[]), Node::entries),
         scopes: scopes.as_ref(),
+        timeouts: timeouts.unwrap_or_default(),
     };
     let surfaces = surfaces.and_then(|node| surface::Surface::read_all(node, &named, report));
     Some(Live {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fields::{Fields, Report};
-use super::node::Node;
+use super::node::{Node, Value};
 
 /// How long we wait for whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Between two pieces of a body, either way.
     pub idle: Duration,
+    /// From when a request is sent on to the last byte of its answer; `None` is for ever. A channel's handshake is an
+    /// answer, and what follows it is none.
+    pub total: Option<Duration>,
     /// For a tunnel on which neither side says anything.
     pub tunnel: Duration,
     /// How long an unused upstream connection is kept.
@@ -183,6 +186,8 @@ impl Default for Timeouts {
             connect: Self::CONNECT,
             first_byte: Self::FIRST_BYTE,
             idle: Self::IDLE,
+            // A download over a slow line, or an event stream, takes as long as it takes; silence ends what has died.
+            total: None,
             tunnel: Self::TUNNEL,
             pool: Self::POOL,
         }
@@ -198,40 +203,72 @@ impl Default for Drain {
 impl Timeouts {
     pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
         let mut fields = Fields::of(node, "`timeouts`", report)?;
-        let mut read = |name, default: Duration| {
-            let Some(node) = fields.take(name) else { return Some(default) };
-            let duration = node.duration(&format!("`{name}`"), report)?;
-            if duration.is_zero() {
-                report.error(
-                    node.place,
-                    format!("`{name}` is zero"),
-                    format!("a timeout of zero is not allowed; the default is {default:?}"),
-                );
-            }
-            if name == "tunnel" && duration < Self::TUNNEL_LEAST {
-                report.error(
-                    node.place,
-                    "`tunnel` is below 75s",
-                    "a hidden browser tab may send its ping only once a minute, and would be cut",
-                );
-            }
-            Some(duration)
-        };
+        let mut read = |name, default| wait(&mut fields, name, default, report);
         let (head, keep_alive) = (read("head", Self::HEAD), read("keep_alive", Self::KEEP_ALIVE));
-        let (connect, first_byte) = (read("connect", Self::CONNECT), read("first_byte", Self::FIRST_BYTE));
-        let (idle, tunnel, pool) =
-            (read("idle", Self::IDLE), read("tunnel", Self::TUNNEL), read("pool", Self::POOL));
+        let (tunnel, pool) = (read("tunnel", Self::TUNNEL), read("pool", Self::POOL));
+        let requests = Self::default().of_requests(&mut fields, report);
         fields.done(report);
-        Some(Self {
-            head: head?,
-            keep_alive: keep_alive?,
-            connect: connect?,
-            first_byte: first_byte?,
-            idle: idle?,
-            tunnel: tunnel?,
-            pool: pool?,
-        })
+        Some(Self { head: head?, keep_alive: keep_alive?, tunnel: tunnel?, pool: pool?, ..requests? })
     }
+
+    /// What a surface or a route says of its own; what it does not say is as it is around it.
+    pub(super) fn within(self, node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let mut fields = Fields::of(node, "`timeouts`", report)?;
+        for name in ["head", "keep_alive", "tunnel", "pool"] {
+            if let Some(node) = fields.take_stray(name) {
+                report.error(
+                    node.place,
+                    format!("`{name}` is not of one route: it is waited for before there is one, or after"),
+                    "write it under `timeouts:` of the whole file",
+                );
+            }
+        }
+        let read = self.of_requests(&mut fields, report);
+        fields.done(report);
+        read
+    }
+
+    /// Those that a request has of its own.
+    fn of_requests(self, fields: &mut Fields<'_>, report: &mut Report<'_>) -> Option<Self> {
+        let connect = wait(fields, "connect", self.connect, report);
+        let first_byte = wait(fields, "first_byte", self.first_byte, report);
+        let idle = wait(fields, "idle", self.idle, report);
+        let total = fields.take("total").map_or(Some(self.total), |node| {
+            let off = matches!(&node.value, Value::Text(text) if text == "off");
+            if off { Some(None) } else { duration(node, "total", "`off`", report).map(Some) }
+        });
+        Some(Self { connect: connect?, first_byte: first_byte?, idle: idle?, total: total?, ..self })
+    }
+}
+
+fn wait(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    default: Duration,
+    report: &mut Report<'_>,
+) -> Option<Duration> {
+    let Some(node) = fields.take(name) else { return Some(default) };
+    let duration = duration(node, name, &format!("{default:?}"), report)?;
+    if name == "tunnel" && duration < Timeouts::TUNNEL_LEAST {
+        report.error(
+            node.place,
+            "`tunnel` is below 75s",
+            "a hidden browser tab may send its ping only once a minute, and would be cut",
+        );
+    }
+    Some(duration)
+}
+
+fn duration(node: &Node, name: &str, default: &str, report: &mut Report<'_>) -> Option<Duration> {
+    let duration = node.duration(&format!("`{name}`"), report)?;
+    if duration.is_zero() {
+        report.error(
+            node.place,
+            format!("`{name}` is zero"),
+            format!("a timeout of zero is not allowed; the default is {default}"),
+        );
+    }
+    Some(duration)
 }
 
 impl Drain {

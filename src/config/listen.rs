@@ -2,14 +2,41 @@
 
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
+
 use super::fields::{Fields, Report};
 use super::node::Node;
+use super::problem::Place;
 
 /// One socket that clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     /// Port 0 takes any free port; the start-up log says which.
     pub address: SocketAddr,
+    /// Whether its connections begin with a PROXY protocol header.
+    pub proxy_protocol: ProxyProtocol,
+    /// What becomes of a request that came over plain HTTP.
+    pub https_only: HttpsOnly,
+}
+
+/// Whether connections begin with a PROXY protocol header. There is no "maybe": who may leave it out may write it himself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// Such a header is no HTTP. The default: most balancers send none.
+    Refused,
+    /// One of `trusted_proxies` sends it first.
+    Required,
+}
+
+/// What becomes of a request that came over plain HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpsOnly {
+    /// It is as good as any. The default: behind a mesh or a balancer all of it is plain.
+    Off,
+    /// It is refused.
+    Refuse,
+    /// GET and HEAD are sent to the same place over HTTPS; everything else is refused.
+    Redirect,
 }
 
 /// The admin listener.
@@ -66,15 +93,44 @@ impl Listen {
                 "where clients connect: `listen: [{ address: 0.0.0.0:8080 }]`",
             );
         }
-        let read = items.iter().map(|item| address(item, "an item of `listen`", report));
         // All of them are read, so that the problems of all are found.
-        read.collect::<Vec<_>>().into_iter().map(|address| Some(Self { address: address? })).collect()
+        items.iter().map(|item| Self::read_one(item, report)).collect::<Vec<_>>().into_iter().collect()
+    }
+
+    fn read_one(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let mut fields = Fields::of(node, "an item of `listen`", report)?;
+        let address = address(&mut fields, report);
+        let proxy_protocol = fields.or("proxy_protocol", ProxyProtocol::Refused, report, |node, report| {
+            let words = [("required", ProxyProtocol::Required), ("refused", ProxyProtocol::Refused)];
+            node.one_of("`proxy_protocol`", &words, report)
+        });
+        let https_only = fields.or("https_only", HttpsOnly::Off, report, |node, report| {
+            let words =
+                [("off", HttpsOnly::Off), ("refuse", HttpsOnly::Refuse), ("redirect", HttpsOnly::Redirect)];
+            node.one_of("`https_only`", &words, report)
+        });
+        fields.done(report);
+        Some(Self { address: address?, proxy_protocol: proxy_protocol?, https_only: https_only? })
+    }
+
+    /// Nobody could connect to a listener whose header nobody may send.
+    pub(super) fn check(all: &[Self], trusted: &[IpNet], place: Place, report: &mut Report<'_>) {
+        if trusted.is_empty() && all.iter().any(|listen| listen.proxy_protocol == ProxyProtocol::Required) {
+            report.error(
+                place,
+                "`proxy_protocol: required`, and nobody may send it: there are no `trusted_proxies`",
+                "list your balancer's addresses: `trusted_proxies: [10.0.0.0/8]`",
+            );
+        }
     }
 }
 
 impl Admin {
     pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
-        address(node, "`admin`", report).map(|address| Self { address })
+        let mut fields = Fields::of(node, "`admin`", report)?;
+        let address = address(&mut fields, report);
+        fields.done(report);
+        Some(Self { address: address? })
     }
 }
 
@@ -92,11 +148,8 @@ impl Log {
     }
 }
 
-fn address(node: &Node, what: &str, report: &mut Report<'_>) -> Option<SocketAddr> {
-    let mut fields = Fields::of(node, what, report)?;
-    let node = fields.need("address", "write it as `address: 0.0.0.0:8080`", report);
-    fields.done(report);
-    let node = node?;
+fn address(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Option<SocketAddr> {
+    let node = fields.need("address", "write it as `address: 0.0.0.0:8080`", report)?;
     let text = node.text("`address`", report)?;
     let parsed = text.parse();
     if parsed.is_err() {

@@ -1,6 +1,7 @@
 //! One route: `METHOD /path?query: what it asks for`.
 
 use super::fields::{Fields, Report, did_you_mean};
+use super::limits::Timeouts;
 use super::node::{Node, Value};
 use super::pattern::Head;
 use super::problem::Place;
@@ -21,6 +22,8 @@ pub struct Route {
     pub errors: ErrorForm,
     /// The member of its answers that names a session which was minted.
     pub mints: Option<Box<str>>,
+    /// How long its requests may take: its own, or those around it.
+    pub timeouts: Timeouts,
 }
 
 /// A class of paths.
@@ -121,6 +124,8 @@ pub(super) struct Context<'a> {
     pub(super) access: Option<Access>,
     pub(super) errors: ErrorForm,
     pub(super) channel: bool,
+    /// What holds where a route says nothing else.
+    pub(super) timeouts: Timeouts,
 }
 
 /// The forms of an error body, as they are written.
@@ -144,9 +149,7 @@ impl Route {
                 .filter_map(|item| {
                     let line = item.text("a route of a list", report)?;
                     let head = Head::read(line, item.place, context.channel, report)?;
-                    let demand =
-                        Demand { requirement: Requirement::Nothing, errors: context.errors, mints: None };
-                    Some((item.place, route(head, demand)))
+                    Some((item.place, route(head, Demand::of(Requirement::Nothing, context))))
                 })
                 .collect(),
             Value::Mapping(entries) => entries
@@ -180,18 +183,26 @@ struct Demand {
     requirement: Requirement,
     errors: ErrorForm,
     mints: Option<Box<str>>,
+    timeouts: Timeouts,
 }
 
-fn route(head: Head, Demand { requirement, errors, mints }: Demand) -> Route {
+impl Demand {
+    /// Where nothing else is said.
+    fn of(requirement: Requirement, Context { errors, timeouts, .. }: Context<'_>) -> Self {
+        Self { requirement, errors, mints: None, timeouts }
+    }
+}
+
+fn route(head: Head, Demand { requirement, errors, mints, timeouts }: Demand) -> Route {
     let Head { method, pattern, query, .. } = head;
-    Route { method, pattern, query, requirement, errors, mints }
+    Route { method, pattern, query, requirement, errors, mints, timeouts }
 }
 
 fn demand(node: &Node, context: Context<'_>, report: &mut Report<'_>) -> Option<Demand> {
     if let Value::Text(scope) = &node.value {
         let set = scope_set([(node.place, scope.as_str())], context, report);
         may_ask(node.place, context, report)?;
-        return Some(Demand { requirement: Requirement::All(set?), errors: context.errors, mints: None });
+        return Some(Demand::of(Requirement::All(set?), context));
     }
     if !matches!(node.value, Value::Mapping(_)) {
         let hint = if context.access == Some(Access::Open) {
@@ -216,6 +227,8 @@ fn demand(node: &Node, context: Context<'_>, report: &mut Report<'_>) -> Option<
         .map_or(Some(context.errors), |node| node.one_of("`errors`", &ERROR_FORMS, report));
     let mints_node = fields.take("mints");
     let mints = mints_node.map_or(Some(None), |node| node.word("`mints`", report).map(Some));
+    let timeouts =
+        fields.take("timeouts").map_or(Some(context.timeouts), |node| context.timeouts.within(node, report));
     fields.done(report);
     if let (Some(node), Some(Access::Open)) = (mints_node, context.access) {
         report.error(
@@ -237,7 +250,8 @@ fn demand(node: &Node, context: Context<'_>, report: &mut Report<'_>) -> Option<
             None
         }
     };
-    Some(Demand { requirement: requirement?, errors: errors?, mints: mints?.map(Box::from) })
+    let mints = mints?.map(Box::from);
+    Some(Demand { requirement: requirement?, errors: errors?, mints, timeouts: timeouts? })
 }
 
 /// Nothing, and a problem, on an open surface.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::fields::{Fields, Report, place_of};
-use super::limits::Limits;
+use super::limits::{Limits, Timeouts};
 use super::node::{Name, Node};
 use super::problem::Place;
 use super::route::{Access, Context, ERROR_FORMS, ErrorForm, Route};
@@ -95,9 +95,17 @@ pub(super) struct Named<'a> {
     pub(super) upstreams: Option<&'a [(Name, Node)]>,
     pub(super) flags: Option<&'a [(Name, Node)]>,
     pub(super) scopes: Option<&'a Scopes>,
+    /// What holds where a surface says nothing else.
+    pub(super) timeouts: Timeouts,
 }
 
 impl Named<'_> {
+    /// What holds where a route of a surface says nothing else.
+    fn timeouts(&self, fields: &mut Fields<'_>, report: &mut Report<'_>) -> Timeouts {
+        let node = fields.take("timeouts");
+        node.and_then(|node| self.timeouts.within(node, report)).unwrap_or(self.timeouts)
+    }
+
     fn flags(&self, node: &Node, report: &mut Report<'_>) -> Option<Vec<usize>> {
         let words = node.words("`flags`", report)?;
         let places = words.into_iter().map(|(at, word)| place_of(self.flags, word, "flag", at, report));
@@ -167,6 +175,7 @@ impl Surface {
             fields.or("encoded_slash", false, report, |node, report| node.bool("`encoded_slash`", report));
         let body =
             fields.maybe("body", report, |node, report| node.bytes("`body`", 1, Limits::BODY_MOST, report));
+        let timeouts = named.timeouts(&mut fields, report);
         let errors = fields.or("errors", ErrorForm::Object, report, |node, report| {
             node.one_of("`errors`", &ERROR_FORMS, report)
         });
@@ -183,18 +192,9 @@ impl Surface {
             access,
             errors: errors.unwrap_or(ErrorForm::Object),
             channel: !matches!(channel, Some(None)),
+            timeouts,
         };
-        let routes = routes?;
-        let before = report.errors();
-        let read = Route::read_all(routes, context, report);
-        if read.is_empty() && report.errors() == before {
-            report.error(
-                routes.place,
-                format!("{what} has no routes"),
-                "it would match nothing: write one, or remove the surface",
-            );
-        }
-        let (places, routes) = read.into_iter().unzip();
+        let (places, routes) = routes_of(&what, routes?, context, report).into_iter().unzip();
         let surface = Self {
             name: name.into(),
             access: access?,
@@ -208,6 +208,19 @@ impl Surface {
         };
         Some((surface, places))
     }
+}
+
+fn routes_of(what: &str, node: &Node, context: Context<'_>, report: &mut Report<'_>) -> Vec<(Place, Route)> {
+    let before = report.errors();
+    let read = Route::read_all(node, context, report);
+    if read.is_empty() && report.errors() == before {
+        report.error(
+            node.place,
+            format!("{what} has no routes"),
+            "it would match nothing: write one, or remove the surface",
+        );
+    }
+    read
 }
 
 /// A channel belongs to the key that it was opened with, or to the one that its session was minted with.

@@ -14,6 +14,7 @@ pub mod scope;
 use std::time::SystemTime;
 
 use crate::config;
+use crate::config::limits::Timeouts;
 use crate::config::route::{Access, ErrorForm, Requirement};
 use crate::flags::Flags;
 use crate::identity::caller::Caller;
@@ -65,6 +66,8 @@ pub struct Route {
     requirement: Requirement,
     /// The member of its answers that names a session.
     pub mints: Option<Box<str>>,
+    /// How long its requests may take.
+    pub timeouts: Timeouts,
 }
 
 /// A surface as the decision needs it.
@@ -105,6 +108,7 @@ impl Policy {
                     query: route.query.clone(),
                     requirement: route.requirement,
                     mints: route.mints.clone(),
+                    timeouts: route.timeouts,
                 });
             }
         }
@@ -134,10 +138,14 @@ impl Policy {
     /// this method or another.
     #[must_use]
     pub fn is_private(&self, route: &Route, path: &str) -> bool {
-        route.meets_private
-            && Path::read(path).is_ok_and(|path| {
-                matches!(self.hidden.find("", path), Matched::Route { .. } | Matched::Nearly { .. })
-            })
+        route.meets_private && self.may_hold_secret(path)
+    }
+
+    /// Whether a path may hold a secret, whatever it is asked with: that of a private surface, or one of two readings.
+    #[must_use]
+    pub fn may_hold_secret(&self, path: &str) -> bool {
+        let Ok(path) = Path::read(path) else { return true };
+        matches!(self.hidden.find("", path), Matched::Route { .. } | Matched::Nearly { .. })
     }
 
     /// Whether who may pass on a route may pass on this other one, too.

@@ -245,6 +245,7 @@ impl<'a> Search<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::limits::Timeouts;
     use crate::config::route::{ErrorForm, Pattern, Requirement, Route, Segment};
 
     fn router(lines: &[&str]) -> Router {
@@ -263,6 +264,7 @@ mod tests {
                 query: Vec::new(),
                 requirement: Requirement::Nothing,
                 errors: ErrorForm::Object,
+                timeouts: Timeouts::default(),
             };
             router.add(&route, id);
         }

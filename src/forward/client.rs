@@ -112,13 +112,14 @@ impl Client {
         mut upload: Upload,
     ) -> Result<Answered, Fault> {
         let Target { upstream, timeouts } = target;
+        let until = timeouts.total.map(|total| self.wires.clock().after(total));
         let mut kept = self.take(upstream, timeouts);
         loop {
             let was_kept = kept.is_some();
             let wire = match kept.take() {
                 Some(wire) => wire,
                 // Seldom, and large.
-                None => Box::pin(self.connect(upstream, timeouts)).await?,
+                None => Box::pin(self.connect(upstream, timeouts, until)).await?,
             };
             let mut lease = Lease {
                 wire,
@@ -128,7 +129,7 @@ impl Client {
                 keeps_alive: false,
                 going: None,
             };
-            match lease.exchange(method, timeouts, &mut upload).await {
+            match lease.exchange(method, timeouts, until, &mut upload).await {
                 Ok((head, rest)) => {
                     lease.keeps_alive = head.keeps_alive;
                     lease.going = lease.go_on(upload);
@@ -179,10 +180,17 @@ impl Client {
     }
 
     /// Tries each address, beginning with the one whose turn it is, in the time that one may take.
-    async fn connect(&self, upstream: &Upstream, timeouts: &Timeouts) -> Result<Rc<Wire>, Fault> {
+    async fn connect(
+        &self,
+        upstream: &Upstream,
+        timeouts: &Timeouts,
+        until: Option<Instant>,
+    ) -> Result<Rc<Wire>, Fault> {
         let mut fault = Fault::Unresolved { upstream: upstream.config.name.clone() };
         for address in upstream.addresses() {
-            match timeout(timeouts.connect, TcpStream::connect(address)).await {
+            let left = until.map(|until| until.saturating_duration_since(self.wires.clock().now()));
+            let limit = left.map_or(timeouts.connect, |left| left.min(timeouts.connect));
+            match timeout(limit, TcpStream::connect(address)).await {
                 Ok(Ok(socket)) => {
                     upstream.meters.connects.inc();
                     // A failure here means that the peer has gone; the request that follows will say so.
@@ -190,6 +198,7 @@ impl Client {
                     return Ok(self.wires.open(socket, address));
                 }
                 Ok(Err(source)) => fault = Fault::Refused { address, source },
+                Err(_) if limit < timeouts.connect => return Err(Fault::TotalTimeout),
                 Err(_) => fault = Fault::ConnectTimeout { address },
             }
         }
@@ -223,7 +232,7 @@ impl Lease {
     /// request. It is not where one side said `close`, where the upstream said what it was not asked, or where the
     /// request's body is still on its way.
     pub fn finish(self, rest: &Bytes) {
-        self.wire.rest();
+        self.wire.end();
         let Self { wire, client, upstream, life, keeps_alive, going } = self;
         if !wire.is_sent() {
             wire.let_finish();
@@ -248,9 +257,10 @@ impl Lease {
         &self,
         method: &Method,
         timeouts: &Timeouts,
+        until: Option<Instant>,
         upload: &mut Upload,
     ) -> Result<(Head, Bytes), Fault> {
-        self.wire.begin(timeouts);
+        self.wire.begin(timeouts, until);
         let (mut sending, mut read, mut informational) = (true, Bytes::new(), 0);
         poll_fn(|cx| {
             if sending && let Poll::Ready(sent) = upload.poll(cx, &self.wire) {

@@ -37,6 +37,9 @@ pub enum Fault {
     /// Silence in the middle of an answer.
     #[error("silence from the upstream in the middle of its answer")]
     IdleTimeout,
+    /// All of it took too long.
+    #[error("the answer was not whole within the time that all of it may take")]
+    TotalTimeout,
     /// It hung up too early.
     #[error("the upstream hung up before its answer was whole")]
     Closed(#[source] io::Error),
@@ -67,6 +70,7 @@ impl Fault {
             Self::ConnectTimeout { .. } => Reason::UpstreamConnectTimeout,
             Self::FirstByteTimeout => Reason::UpstreamFirstByteTimeout,
             Self::IdleTimeout => Reason::UpstreamIdleTimeout,
+            Self::TotalTimeout => Reason::TotalTimeout,
             Self::Closed(_) => Reason::UpstreamClosed,
             Self::Invalid(_) | Self::Upgrade => Reason::UpstreamInvalid,
             Self::ClientTimeout => Reason::ClientTimeout,

@@ -31,6 +31,8 @@ enum Waiting {
     Answer,
     /// The client: the next piece of its body.
     Client,
+    /// Both: the last byte of the answer.
+    Whole,
 }
 
 /// One connection to an upstream.
@@ -43,6 +45,8 @@ pub struct Wire {
     /// How long the upstream may take to its first byte, and how long each side between two pieces: of this request.
     limits: Cell<(Duration, Duration)>,
     waiting: Cell<Option<(Waiting, Instant)>>,
+    /// When the answer must be whole.
+    until: Cell<Option<Instant>>,
     expired: Cell<Option<Waiting>>,
     answered: Cell<bool>,
     sent: Cell<bool>,
@@ -70,6 +74,7 @@ impl Wires {
             clock: Rc::clone(&self.clock),
             limits: Cell::default(),
             waiting: Cell::new(None),
+            until: Cell::new(None),
             expired: Cell::new(None),
             answered: Cell::new(false),
             sent: Cell::new(false),
@@ -118,8 +123,9 @@ impl Wire {
         Rc::into_inner(this).map(|wire| wire.socket.into_inner())
     }
 
-    /// A request begins on this wire.
-    pub fn begin(&self, timeouts: &Timeouts) {
+    /// A request begins on this wire, whose answer must be whole by then.
+    pub fn begin(&self, timeouts: &Timeouts, until: Option<Instant>) {
+        self.until.set(until);
         self.limits.set((timeouts.first_byte, timeouts.idle));
         self.answered.set(false);
         self.sent.set(false);
@@ -178,6 +184,12 @@ impl Wire {
         self.waiting.set(None);
     }
 
+    /// The answer is whole.
+    pub fn end(&self) {
+        self.waiting.set(None);
+        self.until.set(None);
+    }
+
     /// Ends it for everybody who reads or writes on it.
     pub fn cut(&self) {
         // A socket that cannot be shut down has been already.
@@ -191,6 +203,7 @@ impl Wire {
             Waiting::FirstByte => Fault::FirstByteTimeout,
             Waiting::Answer => Fault::IdleTimeout,
             Waiting::Client => Fault::ClientTimeout,
+            Waiting::Whole => Fault::TotalTimeout,
         })
     }
 
@@ -198,14 +211,15 @@ impl Wire {
         let (first_byte, idle) = self.limits.get();
         let limit = match whom {
             Waiting::FirstByte => first_byte,
-            Waiting::Answer | Waiting::Client => idle,
+            Waiting::Answer | Waiting::Client | Waiting::Whole => idle,
         };
         self.waiting.set(Some((whom, self.clock.after(limit))));
     }
 
     /// False once there is nothing to look at any more.
     fn look(&self, now: Instant) -> bool {
-        let over = self.waiting.get().filter(|(_, deadline)| *deadline <= now);
+        let whole = self.until.get().map(|until| (Waiting::Whole, until));
+        let over = [self.waiting.get(), whole].into_iter().flatten().find(|(_, deadline)| *deadline <= now);
         if let Some((waiting, _)) = over {
             self.expired.set(Some(waiting));
             self.cut();

@@ -130,6 +130,9 @@ fn line(out: &mut Vec<u8>, second: &mut Second, record: &Record, place: &[u8]) {
     second.write(out, record.at);
     plain(out, b"\",\"id\":\"", record.id.as_bytes());
     plain(out, b"\",\"peer\":\"", record.peer.as_bytes());
+    if let Some(client) = record.client {
+        plain(out, b"\",\"client\":\"", client.to_string().as_bytes());
+    }
     if let Some((method, known)) = &record.asked {
         plain(out, b"\",\"method\":\"", method.as_str().as_bytes());
         plain(out, b"\",\"version\":\"", version(*known).as_bytes());

@@ -54,6 +54,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections that were not taken, by the limit that was full.
     pub connections_refused: IntCounterVec,
+    /// Connections without the PROXY header that they had to begin with, by what was wrong.
+    pub unproxied: IntCounterVec,
     /// Connections of HTTP/2 that did not end well, by the protocol's name for why.
     pub http2_broken: IntCounterVec,
     /// WebSocket tunnels that are open.
@@ -147,6 +149,7 @@ impl Metrics {
             in_flight: gauge(r, "scopegate_requests_in_flight", "Requests between their head and their last byte."),
             connections: gauge(r, "scopegate_connections", "Connections that clients hold open."),
             connections_refused: counters(r, "scopegate_connections_refused_total", "Connections that were not taken, by the limit that was reached.", &["limit"]),
+            unproxied: counters(r, "scopegate_proxy_headers_refused_total", "Connections closed because they did not begin with a PROXY header that may be believed.", &["reason"]),
             http2_broken: counters(r, "scopegate_http2_broken_total", "Connections of HTTP/2 that did not end well.", &["reason"]),
             tunnels: gauge(r, "scopegate_tunnels", "WebSocket tunnels that are open."),
             tunnels_opened: counter(r, "scopegate_tunnels_opened_total", "WebSocket tunnels that were opened."),

@@ -29,6 +29,8 @@ pub enum Reason {
     TargetInvalid,
     /// No Host, two of them, or one that is none.
     HostInvalid,
+    /// It came over plain HTTP where only HTTPS is taken.
+    HttpsRequired,
     /// The path could be read in two ways.
     PathAmbiguous,
     /// No route matches.
@@ -81,6 +83,8 @@ pub enum Reason {
     UpstreamFirstByteTimeout,
     /// The upstream fell silent in the middle of its answer.
     UpstreamIdleTimeout,
+    /// The answer was not whole within the time that all of it may take.
+    TotalTimeout,
     /// The upstream hung up before its answer was whole.
     UpstreamClosed,
     /// The upstream's answer is no HTTP, or none that we may pass on.
@@ -119,7 +123,7 @@ impl Reason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 49] = [
         Self::Passed,
         Self::Preflight,
         Self::RequestInvalid,
@@ -131,6 +135,7 @@ impl Reason {
         Self::VersionUnknown,
         Self::TargetInvalid,
         Self::HostInvalid,
+        Self::HttpsRequired,
         Self::PathAmbiguous,
         Self::RouteUnknown,
         Self::MethodUnknown,
@@ -157,6 +162,7 @@ impl Reason {
         Self::UpstreamConnectTimeout,
         Self::UpstreamFirstByteTimeout,
         Self::UpstreamIdleTimeout,
+        Self::TotalTimeout,
         Self::UpstreamClosed,
         Self::UpstreamInvalid,
         Self::ClientTimeout,
@@ -197,6 +203,7 @@ impl Reason {
             Self::VersionUnknown => ("version_unknown", 505, "Send HTTP/1.1, HTTP/1.0 or HTTP/2."),
             Self::TargetInvalid => ("target_invalid", 400, "The request target must be a path, and its authority, if any, must equal Host."),
             Self::HostInvalid => ("host_invalid", 400, "Exactly one valid Host is required."),
+            Self::HttpsRequired => ("https_required", 403, "HTTPS is required. Send this request to the https address."),
             Self::PathAmbiguous => ("path_ambiguous", 400, "The path can be read in more than one way. Send it without dot segments, doubled slashes, and encoded slashes."),
             Self::RouteUnknown => ("route_unknown", 404, "There is nothing at this path."),
             Self::MethodUnknown => ("method_unknown", 405, "This path does not take this method. Allow lists those that it takes."),
@@ -223,6 +230,7 @@ impl Reason {
             Self::UpstreamConnectTimeout => ("upstream_connect_timeout", 504, "The service behind this gateway cannot be reached in time."),
             Self::UpstreamFirstByteTimeout => ("upstream_first_byte_timeout", 504, "The service behind this gateway did not answer in time."),
             Self::UpstreamIdleTimeout => ("upstream_idle_timeout", 504, "The service behind this gateway fell silent."),
+            Self::TotalTimeout => ("total_timeout", 504, "The answer took longer than this path may take."),
             Self::UpstreamClosed => ("upstream_closed", 502, "The service behind this gateway hung up before its answer was whole."),
             Self::UpstreamInvalid => ("upstream_invalid", 502, "The service behind this gateway gave an answer that cannot be passed on."),
             Self::ClientTimeout => ("client_timeout", 408, "The request's body did not arrive in time."),

@@ -1,5 +1,6 @@
 //! What one request will say of itself when it ends.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,8 +20,10 @@ pub struct Record {
     pub began: Instant,
     /// Names the request in every log that it passes.
     pub id: Id,
-    /// Who the socket says that the client is.
+    /// The other end of the connection: of its socket, or as a PROXY header says.
     pub peer: Rc<str>,
+    /// The client that this peer, which is a trusted proxy, names.
+    pub client: Option<IpAddr>,
     /// Method and version as the client sent them; `None` where what it sent could not be read.
     pub asked: Option<(Method, Version)>,
     /// The path, as far as it may be shown.
@@ -131,6 +134,7 @@ impl Record {
             began: Instant::now(),
             id,
             peer,
+            client: None,
             asked,
             path: Path::Hidden,
             caller: None,

@@ -1,7 +1,6 @@
 //! What one client may take of us, and what happens beyond it.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
@@ -10,12 +9,11 @@ use http::Request;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use socket2::{Domain, Socket, Type};
 
 use crate::harness::client::{Client, get, request};
 use crate::harness::scopegate::{ALL, Setup};
 use crate::harness::upstream::Upstream;
-use crate::harness::{PATIENCE, bearer, eventually};
+use crate::harness::{bearer, eventually};
 use crate::http2::ask;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -89,17 +87,6 @@ fn what_an_upstream_cannot_have_is_refused_at_once() {
     assert_eq!(get(scopegate.address, "/health", "").status, 200);
 }
 
-/// A connection from another address of this machine.
-fn from_address(from: &str, to: SocketAddr) -> Client {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let from: SocketAddr = from.parse().expect("an address");
-    socket.bind(&from.into()).expect("an address of this machine");
-    socket.connect(&to.into()).expect("a connection");
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    Client { stream: std::io::BufReader::new(stream) }
-}
-
 #[test]
 fn connections_are_counted_in_all_and_for_each_client() {
     let upstream = Upstream::start();
@@ -107,20 +94,20 @@ fn connections_are_counted_in_all_and_for_each_client() {
     let scopegate = setup.and("limits: { connections: 6, connections_per_client: 2 }").start();
     let ask = || request("GET", "/health", "", "");
     let open = |from: &str| {
-        let mut client = from_address(from, scopegate.address);
+        let mut client = Client::connect_from(from, scopegate.address);
         // It may be closed before it has been sent.
         let _ = client.stream.get_mut().write_all(ask().as_bytes());
         let mut begin = [0; 12];
         client.stream.read_exact(&mut begin).ok().map(|()| client)
     };
-    let one: Vec<_> = (0..2).map(|_| open("127.0.0.1:0").expect("room")).collect();
-    assert!(open("127.0.0.1:0").is_none(), "the third of one client");
-    let proxy: Vec<_> = (0..3).map(|_| open("127.0.0.3:0").expect("a proxy brings many")).collect();
-    let mut busy = from_address("127.0.0.2:0", scopegate.address);
+    let one: Vec<_> = (0..2).map(|_| open("127.0.0.1").expect("room")).collect();
+    assert!(open("127.0.0.1").is_none(), "the third of one client");
+    let proxy: Vec<_> = (0..3).map(|_| open("127.0.0.3").expect("a proxy brings many")).collect();
+    let mut busy = Client::connect_from("127.0.0.2", scopegate.address);
     busy.send("GET /health HTTP/1.1\r\n");
     eventually("all six", || (scopegate.metric("scopegate_connections") == 6.0).then_some(()));
     // Who asks nothing makes room for who does.
-    let new = open("127.0.0.2:0").expect("room for a seventh");
+    let new = open("127.0.0.2").expect("room for a seventh");
     let mut oldest = one.into_iter().next().expect("the first");
     let mut rest = Vec::new();
     oldest.stream.read_to_end(&mut rest).expect("the first has ended");
@@ -131,7 +118,7 @@ fn connections_are_counted_in_all_and_for_each_client() {
         1.0
     );
     drop((new, proxy, oldest));
-    eventually("room again", || open("127.0.0.1:0"));
+    eventually("room again", || open("127.0.0.1"));
 }
 
 #[test]

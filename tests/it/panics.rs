@@ -16,7 +16,8 @@ use scopegate::accept::body::Incoming;
 use scopegate::accept::crowd::{Crowd, Most};
 use scopegate::accept::drain::Leave;
 use scopegate::accept::peer::Peer;
-use scopegate::accept::{self, Bounds, Door, Malformed, Reply, Taken, Worker};
+use scopegate::accept::proxy_protocol::Unproxied;
+use scopegate::accept::{self, Bounds, Door, Entrance, Malformed, Reply, Taken, Worker};
 use scopegate::message::answer::Answer;
 use scopegate::message::fields::Fields;
 use scopegate::message::head::{Head, Limits};
@@ -78,6 +79,8 @@ impl Door for Defective {
 
     fn broke(&self, _: &'static str) {}
 
+    fn turned_away(&self, _: &Peer, _: Unproxied) {}
+
     fn is_trusted(&self, _: &Peer) -> bool {
         false
     }
@@ -103,7 +106,7 @@ fn one_request_ends_and_the_others_go_on() {
             let door = Rc::new(Defective(Worker { chunk, clock, open: Rc::default(), crowd: open }));
             let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
             let (_leave, drain) = Leave::new();
-            spawn_local(accept::run(listener, door, drain)).await.expect("it goes on");
+            spawn_local(accept::run(listener, Entrance::default(), door, drain)).await.expect("it goes on");
         });
     });
     let address = told.recv().expect("an address");

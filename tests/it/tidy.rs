@@ -10,7 +10,7 @@ const ROWS: [&[&str]; 13] = [
     &["cli"],
     &["app"],
     &["gateway", "admin", "reload"],
-    &["channel", "revoke", "session"],
+    &["channel", "revoke", "secure", "session"],
     &["exchange"],
     &["refuse", "snapshot"],
     &["forward"],
