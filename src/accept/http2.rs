@@ -10,17 +10,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, header};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::body::Incoming;
 use super::peer::Peer;
-use super::streams::Streams;
-use super::{Door, Malformed};
+use super::pipe::Pipe;
+use super::streams::{Streams, Watched};
+use super::{Door, Malformed, Reply, Switch};
 use crate::message::head::Head;
 
 /// What a client may have on its way to us that we have not taken: a stream's first window, and all of them together.
@@ -37,22 +39,16 @@ pub(super) async fn serve<D: Door>(socket: TcpStream, read: Bytes, peer: Rc<Peer
     let bounds = door.bounds();
     let streams = Streams::new(Rc::clone(&peer));
     let (served, watching, serving) = (Rc::clone(&peer), streams.clone(), Rc::clone(&door));
-    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+    let service = service_fn(move |request| {
         let (door, peer, streams) = (Rc::clone(&serving), Rc::clone(&served), watching.clone());
-        async move {
-            let (parts, body) = request.into_parts();
-            let answer = match Head::of(&parts, &bounds.size) {
-                Ok(head) => door.serve(peer, head, Incoming::Http2(body)).await.answer,
-                Err(invalid) => door.refuse(&peer, None, Malformed::Invalid(invalid)),
-            };
-            let mut response = Response::new(streams.watched(answer.body, bounds.patience));
-            *response.status_mut() = answer.status;
-            *response.headers_mut() = answer.fields.into_map();
-            Ok::<_, Infallible>(response)
-        }
+        async move { Ok::<_, Infallible>(exchange(request, door, peer, &streams).await) }
     });
     let socket = Again { socket: TokioIo::new(socket), read };
-    let connection = http2::Builder::new(streams.clone())
+    let mut builder = http2::Builder::new(streams.clone());
+    if bounds.channels {
+        builder.enable_connect_protocol();
+    }
+    let connection = builder
         .max_concurrent_streams(bounds.streams)
         .max_header_list_size(u32::try_from(bounds.size.head).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
@@ -75,13 +71,13 @@ pub(super) async fn serve<D: Door>(socket: TcpStream, read: Bytes, peer: Rc<Peer
             connection.as_mut().graceful_shutdown();
             peer.wait(LINGER);
         } else if !idle && peer.is_late() {
-            streams.end_stuck(bounds.patience);
+            streams.end_stuck(door.bounds().patience);
         }
         let polled = connection.as_mut().poll(cx);
         if idle != streams.is_empty() {
             idle = !idle;
             if idle {
-                peer.idle(if closing { LINGER } else { bounds.idle });
+                peer.idle(if closing { LINGER } else { door.bounds().idle });
             } else {
                 peer.rest();
             }
@@ -92,6 +88,43 @@ pub(super) async fn serve<D: Door>(socket: TcpStream, read: Bytes, peer: Rc<Peer
     if let Err(error) = ended {
         door.broke(reason(&error));
     }
+}
+
+/// One request and its answer.
+async fn exchange<D: Door>(
+    request: Request<hyper::body::Incoming>,
+    door: Rc<D>,
+    peer: Rc<Peer>,
+    streams: &Streams,
+) -> Response<Watched<D::Body>> {
+    let (mut parts, body) = request.into_parts();
+    // As they are now, and not when the connection began: a reload is for the next request.
+    let bounds = door.bounds();
+    let Reply { answer, switch } = match Head::of(&parts, &bounds.size) {
+        Ok(head) => door.serve(peer, head, Incoming::Http2(body)).await,
+        Err(invalid) => door.refuse(&peer, None, Malformed::Invalid(invalid)).into(),
+    };
+    let mut response = Response::new(streams.watched(answer.body, bounds.patience));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.fields.into_map();
+    if let (Some(switch), Some(upgrade)) = (switch, parts.extensions.remove::<OnUpgrade>()) {
+        // Only HTTP/1.1 has it (RFC 8441, 5).
+        response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
+        switched(streams, upgrade, switch);
+    }
+    response
+}
+
+/// The stream of this task is somebody else's once it has been answered.
+fn switched(streams: &Streams, upgrade: OnUpgrade, switch: Switch) {
+    let sender = streams.switches();
+    streams.spawn(async move {
+        // Where the client has left before, there is nobody to switch with.
+        if let Ok(upgraded) = upgrade.await {
+            switch(Pipe::stream(upgraded, Rc::clone(&sender)), Bytes::new()).await;
+            sender.finish(LINGER).await;
+        }
+    });
 }
 
 /// What ended a connection that did not end well, by the protocol's own names (RFC 9113, 7).

@@ -11,6 +11,7 @@ mod http2;
 mod link;
 pub mod open;
 pub mod peer;
+pub mod pipe;
 mod streams;
 
 use std::io;
@@ -37,6 +38,7 @@ use crowd::{Crowd, Most};
 use drain::Drain;
 use open::Open;
 use peer::Peer;
+use pipe::Pipe;
 
 /// Connections that the kernel holds for us: what a burst of a second brings.
 const BACKLOG: i32 = 4096;
@@ -117,6 +119,8 @@ pub struct Bounds {
     pub streams: u32,
     /// Streams that were reset, and are not forgotten yet.
     pub resets: usize,
+    /// Somewhere a WebSocket may be the answer.
+    pub channels: bool,
 }
 
 /// Why what has come is no request.
@@ -132,7 +136,7 @@ pub enum Malformed {
 pub struct Reply<B> {
     /// The answer.
     pub answer: Answer<B>,
-    /// Who has the connection after it, where it switches protocols. Over HTTP/1 alone.
+    /// Who has the connection, or the stream, after it, where it switches protocols.
     pub switch: Option<Switch>,
 }
 
@@ -142,8 +146,8 @@ impl<B> From<Answer<B>> for Reply<B> {
     }
 }
 
-/// Takes a socket, and what has been read from it.
-pub type Switch = Box<dyn FnOnce(TcpStream, Bytes) -> Pin<Box<dyn Future<Output = ()>>>>;
+/// Takes what the client sends and is sent from now on, and what has been read of that.
+pub type Switch = Box<dyn FnOnce(Pipe, Bytes) -> Pin<Box<dyn Future<Output = ()>>>>;
 
 /// One socket a worker for one address, so that the kernel deals out connections (`SO_REUSEPORT`).
 ///
