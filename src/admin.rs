@@ -192,6 +192,7 @@ fn shown(config: &Config) -> Value {
             "in_flight": limits.in_flight,
             "streams": limits.streams,
             "resets": limits.resets,
+            "control_frames": limits.control_frames,
         },
         "drain": {
             "delay": humantime::format_duration(drain.delay).to_string(),

@@ -3,15 +3,14 @@
 use std::convert::Infallible;
 use std::error::Error as _;
 use std::future::poll_fn;
-use std::io;
-use std::pin::{Pin, pin};
+use std::io::{self, ErrorKind};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, header};
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
@@ -19,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::body::Incoming;
+use super::calm::Calm;
 use super::peer::Peer;
 use super::pipe::Pipe;
 use super::streams::{Streams, Watched};
@@ -43,7 +43,7 @@ pub(super) async fn serve<D: Door>(socket: TcpStream, read: Bytes, peer: Rc<Peer
         let (door, peer, streams) = (Rc::clone(&serving), Rc::clone(&served), watching.clone());
         async move { Ok::<_, Infallible>(exchange(request, door, peer, &streams).await) }
     });
-    let socket = Again { socket: TokioIo::new(socket), read };
+    let socket = TokioIo::new(Calm::new(socket, read, bounds.control_frames, Rc::clone(&peer)));
     let mut builder = http2::Builder::new(streams.clone());
     if bounds.channels {
         builder.enable_connect_protocol();
@@ -127,10 +127,15 @@ fn switched(streams: &Streams, upgrade: OnUpgrade, switch: Switch) {
     });
 }
 
-/// What ended a connection that did not end well, by the protocol's own names (RFC 9113, 7).
+/// What ended a connection that did not end well, by the protocol's own names (RFC 9113, 7), or by the limit that it was
+/// over.
 fn reason(error: &hyper::Error) -> &'static str {
-    let cause =
-        error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()).and_then(h2::Error::reason);
+    let cause = error.source();
+    let io = cause.and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    if io == Some(ErrorKind::QuotaExceeded) {
+        return "control_frames";
+    }
+    let cause = cause.and_then(|cause| cause.downcast_ref::<h2::Error>()).and_then(h2::Error::reason);
     let named = |known: &(h2::Reason, &'static str)| (Some(known.0) == cause).then_some(known.1);
     NAMES.iter().find_map(named).unwrap_or("io")
 }
@@ -145,51 +150,3 @@ const NAMES: [(h2::Reason, &str); 8] = [
     (h2::Reason::COMPRESSION_ERROR, "compression_error"),
     (h2::Reason::ENHANCE_YOUR_CALM, "enhance_your_calm"),
 ];
-
-/// A socket of which something has been read that is read again.
-struct Again {
-    socket: TokioIo<TcpStream>,
-    read: Bytes,
-}
-
-impl Read for Again {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.read.is_empty() {
-            return Pin::new(&mut this.socket).poll_read(cx, buffer);
-        }
-        let count = this.read.len().min(buffer.remaining());
-        buffer.put_slice(&this.read.split_to(count));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Write for Again {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, parts)
-    }
-}

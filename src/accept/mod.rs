@@ -2,6 +2,7 @@
 
 mod answer;
 pub mod body;
+mod calm;
 pub mod clock;
 mod connection;
 pub mod crowd;
@@ -119,6 +120,8 @@ pub struct Bounds {
     pub streams: u32,
     /// Streams that were reset, and are not forgotten yet.
     pub resets: usize,
+    /// Frames a second, on one connection of HTTP/2, that do nothing for any request.
+    pub control_frames: u32,
     /// Somewhere a WebSocket may be the answer.
     pub channels: bool,
 }

@@ -1,4 +1,4 @@
-//! WebSockets over HTTP/2 (RFC 8441): decided as the handshake of HTTP/1.1 is, and bridged to one.
+//! A WebSocket over HTTP/2 (RFC 8441): decided as the handshake of HTTP/1.1 is, and bridged to one.
 
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;

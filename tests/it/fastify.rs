@@ -256,7 +256,7 @@ fn a_channel_over_http2_is_the_same_channel() {
     assert_eq!((&off["close"][0], &off["end"]), (&4003.into(), &"stream".into()), "{off}");
 }
 
-/// What tests/clients/websocket_http2.py is told.
+/// What `tests/clients/websocket_http2.py` is told.
 fn over_http2(address: SocketAddr, target: &str, messages: &[&str]) -> Value {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/websocket_http2.py");
     let (host, port) = (address.ip().to_string(), address.port().to_string());
