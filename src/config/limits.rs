@@ -92,7 +92,7 @@ impl Limits {
     pub const STREAMS: u32 = 100;
     /// A page that is left resets all that it asked for at once.
     pub const RESETS: usize = 100;
-    /// A browser sends some ten, a busy balancer a hundred; a thousand cost a thousandth of a core.
+    /// A browser sends some ten, and a balancer as many for each of a hundred clients.
     pub const CONTROL_FRAMES: u32 = 1_000;
 
     pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {

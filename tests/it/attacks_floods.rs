@@ -136,17 +136,14 @@ fn floods_of_frames_are_cut_short() {
         let flood = flood.repeat(1_000);
         // Nobody reads what comes back meanwhile.
         let _ = (0..count / 1_000).all(|_| frames.try_send(&flood));
-        match told {
-            Some(code) => {
-                let told = frames.told(1);
-                assert!([Told::Goaway(code), Told::End].contains(&told), "{what}: {told:?}");
-            }
-            None => {
-                assert_eq!(frames.told(1), Told::End, "{what}");
-                busy += 1.0;
-                let broken = "scopegate_http2_broken_total{reason=\"control_frames\"}";
-                eventually(what, || (scopegate.metric(broken) == busy).then_some(()));
-            }
+        if let Some(code) = told {
+            let told = frames.told(1);
+            assert!([Told::Goaway(code), Told::End].contains(&told), "{what}: {told:?}");
+        } else {
+            assert_eq!(frames.told(1), Told::End, "{what}");
+            busy += 1.0;
+            let broken = "scopegate_http2_broken_total{reason=\"control_frames\"}";
+            eventually(what, || (scopegate.metric(broken) == busy).then_some(()));
         }
         drop(frames);
         calm(&scopegate, what);
