@@ -22,7 +22,7 @@ use super::calm::Calm;
 use super::peer::Peer;
 use super::pipe::Pipe;
 use super::streams::{Streams, Watched};
-use super::{Door, Malformed, Reply, Switch};
+use super::{Bounds, Door, Malformed, Reply, Switch};
 use crate::message::head::Head;
 
 /// What a client may have on its way to us that we have not taken: a stream's first window, and all of them together.
@@ -99,15 +99,18 @@ async fn exchange<D: Door>(
 ) -> Response<Watched<D::Body>> {
     let (mut parts, body) = request.into_parts();
     // As they are now, and not when the connection began: a reload is for the next request.
-    let bounds = door.bounds();
-    let Reply { answer, switch } = match Head::of(&parts, &bounds.size) {
+    let Bounds { size, patience, .. } = door.bounds();
+    let (head, upgrade) = (Head::of(&parts, &size), parts.extensions.remove::<OnUpgrade>());
+    // Not held while the upstream thinks.
+    drop(parts);
+    let Reply { answer, switch } = match head {
         Ok(head) => door.serve(peer, head, Incoming::Http2(body)).await,
         Err(invalid) => door.refuse(&peer, None, Malformed::Invalid(invalid)).into(),
     };
-    let mut response = Response::new(streams.watched(answer.body, bounds.patience));
+    let mut response = Response::new(streams.watched(answer.body, patience));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.fields.into_map();
-    if let (Some(switch), Some(upgrade)) = (switch, parts.extensions.remove::<OnUpgrade>()) {
+    if let (Some(switch), Some(upgrade)) = (switch, upgrade) {
         // Only HTTP/1.1 has it (RFC 8441, 5).
         response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
         switched(streams, upgrade, switch);

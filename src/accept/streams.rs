@@ -87,8 +87,7 @@ impl Streams {
 impl<F: Future<Output: 'static> + 'static> Executor<F> for Streams {
     fn execute(&self, task: F) {
         // What hyper spawns from within a stream that switches is what sends on it from now on.
-        let switching = tokio::task::try_id().and_then(|id| self.switching.borrow_mut().remove(&id));
-        match switching {
+        match tokio::task::try_id().and_then(|id| self.switched(id)) {
             None => drop(self.spawn(task)),
             Some(sender) => {
                 let ends = Ends(Rc::clone(&sender));
@@ -115,6 +114,12 @@ impl Streams {
         task
     }
 
+    /// What is to send on the stream of this task, where that is about to switch. Most connections have none.
+    fn switched(&self, task: Id) -> Option<Rc<Sender>> {
+        let mut switching = self.switching.borrow_mut();
+        if switching.is_empty() { None } else { switching.remove(&task) }
+    }
+
     /// The stream of this task is about to be answered with a switch: what will send on it.
     pub(super) fn switches(&self) -> Rc<Sender> {
         let sender = Rc::<Sender>::default();
@@ -130,10 +135,10 @@ struct Entered(Streams);
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let Streams { open, switching, peer } = &self.0;
+        let Streams { open, peer, .. } = &self.0;
         if let Some(id) = tokio::task::try_id() {
             open.borrow_mut().remove(&id);
-            switching.borrow_mut().remove(&id);
+            self.0.switched(id);
         }
         // The last stream has ended: the connection may be waited for again.
         peer.wake();

@@ -209,6 +209,13 @@ fn no_other_connect_is_taken() {
         };
         assert_eq!(told, *wanted, "{fields:?}");
     }
+    // hyper ends a connection whose CONNECT has a body; what may not happen is that it is taken.
+    let mut frames = Frames::connect(scopegate.address, &[]);
+    frames.send(
+        [connect(1, SESSION, &[("content-length", "5")]), frame(DATA, END_STREAM, 1, b"hello")].concat(),
+    );
+    let told = frames.told(1);
+    assert!(matches!(told, Told::Reset(_) | Told::Goaway(_) | Told::End), "{told:?}");
     assert!(upstream.seen().is_empty());
 }
 
