@@ -203,6 +203,7 @@ fn shown(config: &Config) -> Value {
             "in_flight": limits.in_flight,
             "streams": limits.streams,
             "resets": limits.resets,
+            "control_frames": limits.control_frames,
         },
         "drain": {
             "delay": time(drain.delay),

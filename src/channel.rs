@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, Version};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::accept::Switch;
 use crate::accept::drain::Drain;
+use crate::accept::pipe::Pipe;
 use crate::config::surface::{Channel, ChannelRefusal, OnFlagOff};
 use crate::decide::call::Call;
 use crate::exchange::{Exchange, Stay};
@@ -41,7 +41,7 @@ const TELLING: usize = 256;
 /// How long one may take to hear it.
 const HEARING: Duration = Duration::from_secs(5);
 
-/// What takes over the client's socket once it has been sent the answer.
+/// What takes over from HTTP once the client has been sent the answer.
 #[must_use]
 pub fn tunnel(switched: Switched, exchange: Box<Exchange>, current: Arc<Current>, drain: Drain) -> Switch {
     Box::new(|socket, early| Box::pin(run(Side { socket, early }, switched, exchange, current, drain)))
@@ -49,7 +49,7 @@ pub fn tunnel(switched: Switched, exchange: Box<Exchange>, current: Arc<Current>
 
 /// Passes bytes both ways until the channel ends, then lets the exchange be told.
 async fn run(
-    client: Side<TcpStream>,
+    client: Side<Pipe>,
     switched: Switched,
     mut exchange: Box<Exchange>,
     current: Arc<Current>,
@@ -71,7 +71,11 @@ async fn run(
             () = revoked(guest.as_ref()) => revocation(code),
         }
     };
+    let cut = client.socket.cut();
     let ended = tunnel::run(client, upstream, &chunk, idle, stop).await;
+    if let (End::Broken | End::Idle, Some(cut)) = (ended.end, cut) {
+        cut.abort();
+    }
     metrics.tunnels.dec();
     exchange.record.received += ended.received;
     exchange.record.sent += ended.sent;
@@ -174,6 +178,7 @@ impl Drop for Room {
 /// What it takes to complete a handshake that is refused.
 #[derive(Debug)]
 pub struct Handshake {
+    version: Version,
     accept: String,
     session: String,
 }
@@ -187,7 +192,7 @@ impl Handshake {
         let mut pairs = call.query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         let session = pairs.find(|(name, _)| *name == "sessionId").map_or("", |(_, value)| value);
         let session = percent_encoding::percent_decode_str(session).decode_utf8_lossy().into_owned();
-        Some(Self { accept, session })
+        Some(Self { version: call.version, accept, session })
     }
 
     /// What it will be told.
@@ -200,7 +205,7 @@ impl Handshake {
     /// Completes the handshake, so that a page can be told what an HTTP status would hide from it.
     #[must_use]
     pub fn refuse(self, stop: Stop, reason: Reason, room: Room, id: &Id) -> (Answer<Body>, Switch) {
-        let Self { accept, .. } = self;
+        let Self { version, accept, .. } = self;
         let heard: Switch = Box::new(move |client, early| {
             Box::pin(async move {
                 // Who does not listen in time is not told: the room is for others.
@@ -209,16 +214,16 @@ impl Handshake {
             })
         });
         let mut fields = Fields::default();
-        forward::switch(&mut fields);
         fields.push(b"sec-websocket-accept", accept.as_bytes());
         fields.push(X_REQUEST_ID, id.as_bytes());
         fields.push(SCOPEGATE_REASON, reason.code().as_bytes());
-        (Answer::new(StatusCode::SWITCHING_PROTOCOLS, fields, Body::Empty), heard)
+        let answer = Answer::new(StatusCode::SWITCHING_PROTOCOLS, fields, Body::Empty);
+        (forward::switching(version, answer), heard)
     }
 }
 
 /// Says it, and reads on until the client has closed: closing first could lose what was said.
-async fn tell(mut client: TcpStream, early: Bytes, stop: &Stop) {
+async fn tell(mut client: Pipe, early: Bytes, stop: &Stop) {
     if client.write_all(&stop.goodbye()).await.is_err() {
         return;
     }

@@ -252,6 +252,9 @@ impl Drop for Exchange {
         } else if self.record.reason.is_none() && self.lines.is_ending() {
             self.record.reason = Some(Reason::Drained);
         }
+        if let (Some(progress), Some(guest)) = (&self.progress, self.guest.take()) {
+            progress.outlives_answer(guest);
+        }
         self.landed();
         let route = self.snapshot.meters(self.route);
         self.metrics.count(&self.record, route);

@@ -120,6 +120,8 @@ impl Door for Gateway {
             connections: Most { all: limits.connections, of_one: Some(limits.connections_per_client) },
             streams: limits.streams,
             resets: limits.resets,
+            control_frames: limits.control_frames,
+            channels: snapshot.policy.has_channels,
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::answer::{self, Sent, Terms};
 use super::body::Incoming;
 use super::link::Link;
+use super::pipe::Pipe;
 use super::{Bounds, Door, Malformed, Reply, Switch};
 use crate::message::field::Kind;
 use crate::message::gathered::Gathered;
@@ -56,7 +57,7 @@ pub(super) async fn serve<D: Door>(link: Rc<Link>, door: Rc<D>) {
             After::Gone => return link.die(),
             After::Switched(switch) => {
                 if let Some((socket, early)) = Link::into_socket(link) {
-                    switch(socket, early).await;
+                    switch(Pipe::Connection(socket), early).await;
                 }
                 return;
             }

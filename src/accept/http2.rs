@@ -3,24 +3,26 @@
 use std::convert::Infallible;
 use std::error::Error as _;
 use std::future::poll_fn;
-use std::io;
-use std::pin::{Pin, pin};
+use std::io::{self, ErrorKind};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use hyper::rt::{Read, ReadBufCursor, Write};
+use http::{Request, Response, header};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::body::Incoming;
+use super::calm::Calm;
 use super::peer::Peer;
-use super::streams::Streams;
-use super::{Door, Malformed};
+use super::pipe::Pipe;
+use super::streams::{Streams, Watched};
+use super::{Bounds, Door, Malformed, Reply, Switch};
 use crate::message::head::Head;
 
 /// What a client may have on its way to us that we have not taken: a stream's first window, and all of them together.
@@ -37,22 +39,16 @@ pub(super) async fn serve<D: Door>(socket: TcpStream, read: Bytes, peer: Rc<Peer
     let bounds = door.bounds();
     let streams = Streams::new(Rc::clone(&peer));
     let (served, watching, serving) = (Rc::clone(&peer), streams.clone(), Rc::clone(&door));
-    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+    let service = service_fn(move |request| {
         let (door, peer, streams) = (Rc::clone(&serving), Rc::clone(&served), watching.clone());
-        async move {
-            let (parts, body) = request.into_parts();
-            let answer = match Head::of(&parts, &bounds.size) {
-                Ok(head) => door.serve(peer, head, Incoming::Http2(body)).await.answer,
-                Err(invalid) => door.refuse(&peer, None, Malformed::Invalid(invalid)),
-            };
-            let mut response = Response::new(streams.watched(answer.body, bounds.patience));
-            *response.status_mut() = answer.status;
-            *response.headers_mut() = answer.fields.into_map();
-            Ok::<_, Infallible>(response)
-        }
+        async move { Ok::<_, Infallible>(exchange(request, door, peer, &streams).await) }
     });
-    let socket = Again { socket: TokioIo::new(socket), read };
-    let connection = http2::Builder::new(streams.clone())
+    let socket = TokioIo::new(Calm::new(socket, read, bounds.control_frames, Rc::clone(&peer)));
+    let mut builder = http2::Builder::new(streams.clone());
+    if bounds.channels {
+        builder.enable_connect_protocol();
+    }
+    let connection = builder
         .max_concurrent_streams(bounds.streams)
         .max_header_list_size(u32::try_from(bounds.size.head).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
@@ -81,7 +77,7 @@ pub(super) async fn serve<D: Door>(socket: TcpStream, read: Bytes, peer: Rc<Peer
         if idle != streams.is_empty() {
             idle = !idle;
             if idle {
-                peer.idle(if closing { LINGER } else { bounds.idle });
+                peer.idle(if closing { LINGER } else { door.bounds().idle });
             } else {
                 peer.rest();
             }
@@ -94,10 +90,55 @@ pub(super) async fn serve<D: Door>(socket: TcpStream, read: Bytes, peer: Rc<Peer
     }
 }
 
-/// What ended a connection that did not end well, by the protocol's own names (RFC 9113, 7).
+/// One request and its answer.
+async fn exchange<D: Door>(
+    request: Request<hyper::body::Incoming>,
+    door: Rc<D>,
+    peer: Rc<Peer>,
+    streams: &Streams,
+) -> Response<Watched<D::Body>> {
+    let (mut parts, body) = request.into_parts();
+    // As they are now, and not when the connection began: a reload is for the next request.
+    let Bounds { size, patience, .. } = door.bounds();
+    let (head, upgrade) = (Head::of(&parts, &size), parts.extensions.remove::<OnUpgrade>());
+    // Not held while the upstream thinks.
+    drop(parts);
+    let Reply { answer, switch } = match head {
+        Ok(head) => door.serve(peer, head, Incoming::Http2(body)).await,
+        Err(invalid) => door.refuse(&peer, None, Malformed::Invalid(invalid)).into(),
+    };
+    let mut response = Response::new(streams.watched(answer.body, patience));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.fields.into_map();
+    if let (Some(switch), Some(upgrade)) = (switch, upgrade) {
+        // Only HTTP/1.1 has it (RFC 8441, 5).
+        response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
+        switched(streams, upgrade, switch);
+    }
+    response
+}
+
+/// The stream of this task is somebody else's once it has been answered.
+fn switched(streams: &Streams, upgrade: OnUpgrade, switch: Switch) {
+    let sender = streams.switches();
+    streams.spawn(async move {
+        // Where the client has left before, there is nobody to switch with.
+        if let Ok(upgraded) = upgrade.await {
+            switch(Pipe::stream(upgraded, Rc::clone(&sender)), Bytes::new()).await;
+            sender.finish(LINGER).await;
+        }
+    });
+}
+
+/// What ended a connection that did not end well, by the protocol's own names (RFC 9113, 7), or by the limit that it was
+/// over.
 fn reason(error: &hyper::Error) -> &'static str {
-    let cause =
-        error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()).and_then(h2::Error::reason);
+    let cause = error.source();
+    let io = cause.and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    if io == Some(ErrorKind::QuotaExceeded) {
+        return "control_frames";
+    }
+    let cause = cause.and_then(|cause| cause.downcast_ref::<h2::Error>()).and_then(h2::Error::reason);
     let named = |known: &(h2::Reason, &'static str)| (Some(known.0) == cause).then_some(known.1);
     NAMES.iter().find_map(named).unwrap_or("io")
 }
@@ -112,51 +153,3 @@ const NAMES: [(h2::Reason, &str); 8] = [
     (h2::Reason::COMPRESSION_ERROR, "compression_error"),
     (h2::Reason::ENHANCE_YOUR_CALM, "enhance_your_calm"),
 ];
-
-/// A socket of which something has been read that is read again.
-struct Again {
-    socket: TokioIo<TcpStream>,
-    read: Bytes,
-}
-
-impl Read for Again {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.read.is_empty() {
-            return Pin::new(&mut this.socket).poll_read(cx, buffer);
-        }
-        let count = this.read.len().min(buffer.remaining());
-        buffer.put_slice(&this.read.split_to(count));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Write for Again {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, parts)
-    }
-}

@@ -2,6 +2,7 @@
 
 mod answer;
 pub mod body;
+mod calm;
 pub mod clock;
 mod connection;
 pub mod crowd;
@@ -12,6 +13,7 @@ mod link;
 pub mod open;
 pub mod origin;
 pub mod peer;
+pub mod pipe;
 mod proxied;
 pub mod proxy_protocol;
 mod streams;
@@ -41,6 +43,7 @@ use crowd::{Crowd, Most};
 use drain::Drain;
 use open::Open;
 use peer::Peer;
+use pipe::Pipe;
 use proxy_protocol::Unproxied;
 
 /// Connections that the kernel holds for us: what a burst of a second brings.
@@ -152,6 +155,10 @@ pub struct Bounds {
     pub streams: u32,
     /// Streams that were reset, and are not forgotten yet.
     pub resets: usize,
+    /// Frames a second, on one connection of HTTP/2, that do nothing for any request.
+    pub control_frames: u32,
+    /// Somewhere a WebSocket may be the answer.
+    pub channels: bool,
 }
 
 /// Why what has come is no request.
@@ -167,7 +174,7 @@ pub enum Malformed {
 pub struct Reply<B> {
     /// The answer.
     pub answer: Answer<B>,
-    /// Who has the connection after it, where it switches protocols. Over HTTP/1 alone.
+    /// Who has the connection, or the stream, after it, where it switches protocols.
     pub switch: Option<Switch>,
 }
 
@@ -177,8 +184,8 @@ impl<B> From<Answer<B>> for Reply<B> {
     }
 }
 
-/// Takes a socket, and what has been read from it.
-pub type Switch = Box<dyn FnOnce(TcpStream, Bytes) -> Pin<Box<dyn Future<Output = ()>>>>;
+/// Takes what the client sends and is sent from now on, and what has been read of that.
+pub type Switch = Box<dyn FnOnce(Pipe, Bytes) -> Pin<Box<dyn Future<Output = ()>>>>;
 
 /// One socket a worker for one address, so that the kernel deals out connections (`SO_REUSEPORT`).
 ///

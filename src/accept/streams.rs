@@ -2,15 +2,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::task::{AbortHandle, Id, spawn_local};
+use tokio::time::timeout;
 
 use super::Taken;
 use super::peer::Peer;
@@ -20,6 +22,8 @@ use super::peer::Peer;
 pub(super) struct Streams {
     peer: Rc<Peer>,
     open: Rc<RefCell<HashMap<Id, Stream>>>,
+    /// Of streams that are about to switch, by their tasks.
+    switching: Rc<RefCell<HashMap<Id, Rc<Sender>>>>,
 }
 
 /// A stream.
@@ -40,7 +44,7 @@ struct Pace {
 
 impl Streams {
     pub(super) fn new(peer: Rc<Peer>) -> Self {
-        Self { peer, open: Rc::default() }
+        Self { peer, open: Rc::default(), switching: Rc::default() }
     }
 
     /// None is open.
@@ -83,30 +87,107 @@ impl Streams {
 /// Tasks of a connection stay on its worker.
 impl<F: Future<Output: 'static> + 'static> Executor<F> for Streams {
     fn execute(&self, task: F) {
-        let open = Rc::clone(&self.open);
-        let peer = Rc::clone(&self.peer);
+        // What hyper spawns from within a stream that switches is what sends on it from now on.
+        match tokio::task::try_id().and_then(|id| self.switched(id)) {
+            None => drop(self.spawn(task)),
+            Some(sender) => {
+                let ends = Ends(Rc::clone(&sender));
+                let task = self.spawn(async move {
+                    let _ends = ends;
+                    task.await
+                });
+                sender.task.replace(Some(task));
+            }
+        }
+    }
+}
+
+impl Streams {
+    /// Serves a part of the connection, which is not idle for as long.
+    pub(super) fn spawn<F: Future<Output: 'static> + 'static>(&self, task: F) -> AbortHandle {
+        let entered = Entered(self.clone());
         let spawned = spawn_local(async move {
-            let _entered = Entered { open, peer };
+            let _entered = entered;
             task.await
         });
-        let stream = Stream { task: spawned.abort_handle(), pace: Rc::default() };
-        self.open.borrow_mut().insert(spawned.id(), stream);
+        let task = spawned.abort_handle();
+        self.open.borrow_mut().insert(spawned.id(), Stream { task: task.clone(), pace: Rc::default() });
+        task
+    }
+
+    /// What is to send on the stream of this task, where that is about to switch. Most connections have none.
+    fn switched(&self, task: Id) -> Option<Rc<Sender>> {
+        let mut switching = self.switching.borrow_mut();
+        if switching.is_empty() { None } else { switching.remove(&task) }
+    }
+
+    /// The stream of this task is about to be answered with a switch: what will send on it.
+    pub(super) fn switches(&self) -> Rc<Sender> {
+        let sender = Rc::<Sender>::default();
+        if let Some(id) = tokio::task::try_id() {
+            self.switching.borrow_mut().insert(id, Rc::clone(&sender));
+        }
+        sender
     }
 }
 
 /// A stream's task, for as long as it lives.
-struct Entered {
-    open: Rc<RefCell<HashMap<Id, Stream>>>,
-    peer: Rc<Peer>,
-}
+struct Entered(Streams);
 
 impl Drop for Entered {
     fn drop(&mut self) {
+        let Streams { open, peer, .. } = &self.0;
         if let Some(id) = tokio::task::try_id() {
-            self.open.borrow_mut().remove(&id);
+            open.borrow_mut().remove(&id);
+            self.0.switched(id);
         }
         // The last stream has ended: the connection may be waited for again.
-        self.peer.wake();
+        peer.wake();
+    }
+}
+
+/// What sends the bytes of a stream that has switched: it ends when all of them have been taken, or the stream is reset.
+#[derive(Debug, Default)]
+pub(super) struct Sender {
+    task: RefCell<Option<AbortHandle>>,
+    ended: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// Notes the end of what sends.
+struct Ends(Rc<Sender>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.ended.set(true);
+        if let Some(waker) = self.0.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Sender {
+    /// Aborting it resets the stream.
+    pub(super) fn task(&self) -> Option<AbortHandle> {
+        self.task.borrow().clone()
+    }
+
+    /// Ready when nothing is sent any more.
+    pub(super) fn poll_ended(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.ended.get() {
+            return Poll::Ready(());
+        }
+        self.waker.replace(Some(cx.waker().clone()));
+        Poll::Pending
+    }
+
+    /// What is left may still be taken, for so long; then the stream is reset.
+    pub(super) async fn finish(&self, limit: Duration) {
+        if timeout(limit, poll_fn(|cx| self.poll_ended(cx))).await.is_err()
+            && let Some(task) = self.task()
+        {
+            task.abort();
+        }
     }
 }
 

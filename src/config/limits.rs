@@ -68,6 +68,8 @@ pub struct Limits {
     pub streams: u32,
     /// Streams of one connection of HTTP/2 that were reset, and are not forgotten yet.
     pub resets: usize,
+    /// Frames a second on one connection of HTTP/2 that do nothing for any request, in the long run.
+    pub control_frames: u32,
 }
 
 impl Limits {
@@ -93,6 +95,8 @@ impl Limits {
     pub const STREAMS: u32 = 100;
     /// A page that is left resets all that it asked for at once.
     pub const RESETS: usize = 100;
+    /// A browser sends some ten, and a balancer as many for each of a hundred clients.
+    pub const CONTROL_FRAMES: u32 = 1_000;
 
     pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
         let mut fields = Fields::of(node, "`limits`", report)?;
@@ -115,6 +119,7 @@ impl Limits {
         let in_flight = number("in_flight", Self::IN_FLIGHT, 10_000_000);
         let resets = number("resets", Self::RESETS, 100_000);
         let streams = number("streams", Self::STREAMS as usize, 10_000);
+        let control_frames = number("control_frames", Self::CONTROL_FRAMES as usize, 1_000_000);
         fields.done(report);
         Some(Self {
             head: head?,
@@ -126,6 +131,7 @@ impl Limits {
             in_flight: in_flight?,
             streams: streams.and_then(|streams| u32::try_from(streams).ok())?,
             resets: resets?,
+            control_frames: control_frames.and_then(|count| u32::try_from(count).ok())?,
         })
     }
 }
@@ -158,6 +164,7 @@ impl Default for Limits {
             in_flight: Self::IN_FLIGHT,
             streams: Self::STREAMS,
             resets: Self::RESETS,
+            control_frames: Self::CONTROL_FRAMES,
         }
     }
 }

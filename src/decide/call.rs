@@ -27,6 +27,8 @@ pub struct Call<'a> {
     pub fields: &'a Fields,
     /// When it came: keys expire.
     pub now: SystemTime,
+    /// It came as extended CONNECT (RFC 8441).
+    pub extended: bool,
 }
 
 impl<'a> Call<'a> {
@@ -38,7 +40,8 @@ impl<'a> Call<'a> {
         }
         host(head)?;
         let Head { method, fields, version, .. } = head;
-        Ok(Self { method, version: *version, path: head.path(), query: head.query(), fields, now })
+        let extended = head.is_extended();
+        Ok(Self { method, version: *version, path: head.path(), query: head.query(), fields, now, extended })
     }
 
     /// The method that a CORS preflight asks for (Fetch standard, "CORS-preflight fetch"); `None` for
@@ -55,6 +58,9 @@ impl<'a> Call<'a> {
     /// what would be a body to one side would be frames to the other.
     #[must_use]
     pub fn is_websocket(&self) -> bool {
+        if self.extended {
+            return true;
+        }
         *self.method == Method::GET
             && self.version == Version::HTTP_11
             && !self.fields.has(Kind::Coding)

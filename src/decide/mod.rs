@@ -46,6 +46,8 @@ pub struct Policy {
     pub routes: Vec<Route>,
     /// In the order of the configuration.
     pub surfaces: Vec<Surface>,
+    /// One of them has channels.
+    pub has_channels: bool,
 }
 
 /// A route as the decision needs it.
@@ -87,6 +89,7 @@ impl Policy {
             hashing: Hashing::default(),
             routes: Vec::new(),
             surfaces: live.surfaces.clone(),
+            has_channels: live.surfaces.iter().any(|surface| surface.channel.is_some()),
         };
         let private = live.surfaces.iter().filter(|surface| surface.private);
         let private: Vec<_> =
@@ -272,6 +275,8 @@ fn flag(policy: &Policy, surface: &Surface) -> Result<(), Denial> {
 
 fn asked(call: &Call<'_>, route: &Route, surface: &Surface) -> Result<Ask, Denial> {
     let ask = match surface.channel {
+        // What else it answers would be read as frames.
+        None if call.extended => return Err(Denial::TargetInvalid),
         None => Ask::Request,
         Some(_) if call.is_websocket() => Ask::Channel,
         Some(_) => return Err(Denial::UpgradeRequired),
@@ -386,6 +391,7 @@ mod tests {
                 query: None,
                 fields: &fields,
                 now: SystemTime::UNIX_EPOCH,
+                extended: false,
             };
             let decided = pin!(decide(&policy, &Down, &call)).poll(&mut Context::from_waker(Waker::noop()));
             let Poll::Ready((_, Err(denial))) = decided else { panic!("it is refused, at once") };

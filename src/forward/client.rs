@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::answer::Head;
@@ -73,12 +72,12 @@ pub struct Lease {
 
 /// What is left of a request, which goes on beside its answer and ends with it.
 #[derive(Debug)]
-struct Going(Option<AbortHandle>);
+struct Going(Option<Rc<Wire>>);
 
 impl Drop for Going {
     fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
+        if let Some(wire) = &self.0 {
+            wire.end_upload();
         }
     }
 }
@@ -300,15 +299,18 @@ impl Lease {
         if self.wire.is_sent() {
             return None;
         }
-        let wire = Rc::clone(&self.wire);
+        let (wire, progress) = (Rc::clone(&self.wire), upload.progress().cloned());
         let task = tokio::task::spawn_local(async move {
             if poll_fn(|cx| upload.poll(cx, &wire)).await.is_err() {
                 // Half a body must not look like a whole one.
                 wire.cut();
             }
         });
+        if let Some(progress) = progress {
+            progress.goes_on_in(task.abort_handle());
+        }
         self.wire.uploaded_by(task.abort_handle());
-        Some(Going(Some(task.abort_handle())))
+        Some(Going(Some(Rc::clone(&self.wire))))
     }
 
     fn broken(&self, broken: Broken) -> Fault {

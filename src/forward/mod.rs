@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
-use http::StatusCode;
+use http::{StatusCode, Version};
 use sha1::{Digest as _, Sha1};
 use tokio::net::TcpStream;
 
@@ -80,11 +80,13 @@ pub async fn forward(
                 return Err(Fault::Upgrade);
             }
             let Some((upstream, chunk)) = lease.into_socket() else { return Err(Fault::Upgrade) };
-            let mut answer = made(answer, outbound.id, Body::Empty);
-            switch(&mut answer.fields);
+            let answer = made(answer, outbound.id, Body::Empty);
+            let answer = switching(head.version, answer);
             Ok(Forwarded { answer, switched: Some(Switched { upstream, early: rest, chunk }) })
         }
         Ask::Request | Ask::Preflight if status == StatusCode::SWITCHING_PROTOCOLS => Err(Fault::Upgrade),
+        // To extended CONNECT that would say that the channel is open.
+        Ask::Channel if head.is_extended() && status.is_success() => Err(Fault::Upgrade),
         ask @ (Ask::Request | Ask::Preflight | Ask::Channel) => {
             let lease = if ask == Ask::Channel { lease.for_one_request() } else { lease };
             let (framing, answer) = (answer.framing, answer::Head { framing: None, ..answer });
@@ -115,8 +117,13 @@ pub fn accept_of(key: &[u8]) -> String {
     BASE64.encode(&hash.finalize())
 }
 
-/// The fields of an answer that switches to WebSocket.
-pub fn switch(fields: &mut Fields) {
-    fields.push(b"connection", b"upgrade");
-    fields.push(b"upgrade", b"websocket");
+/// An answer that switches to WebSocket: 101 (RFC 6455, 4.2.2), or 200 on a stream of HTTP/2 (RFC 8441, 5).
+#[must_use]
+pub fn switching(version: Version, mut answer: Answer<Body>) -> Answer<Body> {
+    if version == Version::HTTP_2 {
+        return Answer { status: StatusCode::OK, ..answer };
+    }
+    answer.fields.push(b"connection", b"upgrade");
+    answer.fields.push(b"upgrade", b"websocket");
+    Answer { status: StatusCode::SWITCHING_PROTOCOLS, ..answer }
 }

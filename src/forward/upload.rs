@@ -1,6 +1,7 @@
 //! A request on its way to the upstream: its head, and the client's body, passed on as it comes and never gathered.
 
-use std::cell::Cell;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,10 +9,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::Body as _;
+use tokio::task::AbortHandle;
 
 use super::headers::{self, Announced};
 use super::wire::Wire;
 use crate::accept::body::{Broken, Incoming};
+use crate::keys::guests::Guest;
 use crate::message::invalid::Invalid;
 use crate::message::pieces::Pieces;
 
@@ -34,6 +37,29 @@ pub struct Upload {
 pub struct Progress {
     /// Bytes that came from the client.
     pub received: Cell<u64>,
+    /// What passes it on beside the answer.
+    task: RefCell<Option<AbortHandle>>,
+    /// Who sends it, where the answer is whole before it.
+    guest: RefCell<Option<Box<dyn Any>>>,
+}
+
+impl Progress {
+    fn new() -> Rc<Self> {
+        Rc::new(Self { received: Cell::new(0), task: RefCell::default(), guest: RefCell::default() })
+    }
+
+    /// This task passes on the rest of it, beside the answer.
+    pub(super) fn goes_on_in(&self, task: AbortHandle) {
+        self.task.replace(Some(task));
+    }
+
+    /// The answer is whole: what is left of the body goes on for as long as its key is good.
+    pub fn outlives_answer<S: 'static>(&self, guest: Guest<S>) {
+        if let Some(task) = self.task.take().filter(|task| !task.is_finished()) {
+            guest.leaves_with(task);
+            self.guest.replace(Some(Box::new(guest)));
+        }
+    }
 }
 
 /// A head holds a key: it is not shown.
@@ -60,7 +86,7 @@ impl Upload {
         let body = (announced != Announced::Nothing).then_some(body);
         Self {
             pieces: Pieces::new(head),
-            progress: body.is_some().then(|| Rc::new(Progress { received: Cell::new(0) })),
+            progress: body.is_some().then(Progress::new),
             body,
             announced,
             most,

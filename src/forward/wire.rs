@@ -155,6 +155,13 @@ impl Wire {
         self.upload.replace(Some(task));
     }
 
+    /// Nothing more of the client's body is wanted.
+    pub fn end_upload(&self) {
+        if let Some(upload) = self.upload.take() {
+            upload.abort();
+        }
+    }
+
     /// The client's body went on, or is waited for. Before the answer begins, one side has the word at a time;
     /// after that, an open upload may rest for as long as the answer goes on, as streams both ways do.
     pub fn upload(&self, waiting_for_client: bool) {
@@ -223,9 +230,7 @@ impl Wire {
         if let Some((waiting, _)) = over {
             self.expired.set(Some(waiting));
             self.cut();
-            if let Some(upload) = &*self.upload.borrow() {
-                upload.abort();
-            }
+            self.end_upload();
         }
         over.is_none()
     }

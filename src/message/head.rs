@@ -4,8 +4,10 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::rc::Rc;
 
+use data_encoding::BASE64;
 use http::request::Parts;
 use http::{Method, Version};
+use hyper::ext::Protocol;
 
 use super::field::{Kind, Nominated, is_token, words};
 use super::fields::{Fields, Span, kind_of};
@@ -43,6 +45,7 @@ pub struct Head {
     path: usize,
     /// What names a server in the target, if anything does.
     authority: Option<Box<str>>,
+    extended: bool,
 }
 
 impl fmt::Debug for Head {
@@ -81,6 +84,7 @@ impl Head {
             path: target.path.find('?').unwrap_or(target.path.len()),
             target: target.path.into(),
             authority: target.authority.map(Into::into),
+            extended: false,
         };
         for field in &*parsed.headers {
             let name = field.name.as_bytes();
@@ -92,7 +96,8 @@ impl Head {
         Ok(Some((head, length)))
     }
 
-    /// Of a request that another library has read.
+    /// Of a request that another library has read. Extended CONNECT for a WebSocket (RFC 8441) becomes the GET that
+    /// HTTP/1.1 asks the same with, and gets the key that it has no use for itself.
     pub fn of(parts: &Parts, limits: &Limits) -> Result<Self, Invalid> {
         if parts.headers.len() > limits.fields {
             return Err(Invalid::TooLarge);
@@ -104,21 +109,31 @@ impl Head {
         if target.len() > limits.target {
             return Err(Invalid::TargetTooLong);
         }
-        let mut fields = Fields::with_capacity(512, parts.headers.len());
+        let extended = is_extended(parts);
+        let mut fields = Fields::with_capacity(512, parts.headers.len() + usize::from(extended));
         for (name, value) in &parts.headers {
             // There is no place for blanks around it (RFC 9113, 8.2.1).
             if value.as_bytes().trim_ascii().len() < value.len() || !is_token(name.as_str()) {
                 return Err(Invalid::Field);
             }
-            fields.push(name.as_str().as_bytes(), value.as_bytes());
+            let name = name.as_str().as_bytes();
+            if !(extended && kind_of(name) == Kind::WebSocketKey) {
+                fields.push(name, value.as_bytes());
+            }
+        }
+        if extended {
+            // It proves that the answer is to this handshake, and hides nothing.
+            let key = BASE64.encode(&fastrand::u128(..).to_be_bytes());
+            fields.push(b"sec-websocket-key", key.as_bytes());
         }
         let head = Self {
-            method: parts.method.clone(),
+            method: if extended { Method::GET } else { parts.method.clone() },
             version: parts.version,
             fields,
             target: target.into(),
             path: parts.uri.path().len(),
             authority: parts.uri.authority().map(|authority| authority.as_str().into()),
+            extended,
         };
         head.expects()?;
         Ok(head)
@@ -143,6 +158,12 @@ impl Head {
     #[must_use]
     pub fn authority(&self) -> Option<&str> {
         self.authority.as_deref()
+    }
+
+    /// Whether it came as extended CONNECT: only a WebSocket may be the answer, or a refusal.
+    #[must_use]
+    pub fn is_extended(&self) -> bool {
+        self.extended
     }
 
     /// Where its body ends; `None` where there is none (RFC 9112, 6.3).
@@ -206,6 +227,12 @@ impl Head {
         let says = |word| self.fields.lists(Kind::Connection, word);
         if self.version == Version::HTTP_10 { says("keep-alive") && !says("close") } else { !says("close") }
     }
+}
+
+/// Whether it is CONNECT for a WebSocket; for anything else it is a CONNECT like others.
+fn is_extended(parts: &Parts) -> bool {
+    parts.method == Method::CONNECT
+        && parts.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket")
 }
 
 /// The parts of a target (RFC 9112, 3.2).

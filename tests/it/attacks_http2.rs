@@ -257,11 +257,11 @@ fn what_can_be_read_is_refused_by_name() {
 }
 
 #[test]
-fn no_channel_opens_over_http2() {
+fn a_channel_has_one_way_in() {
     let (upstream, scopegate) = gate();
     let session: &[u8] = b"/ws/session?sessionId=s&token=t";
     for (fields, status) in [
-        (with(&[(":method", b"CONNECT"), (":protocol", b"websocket"), (":path", session)]), None),
+        (with(&[(":method", b"GET"), (":protocol", b"websocket"), (":path", session)]), None),
         (with(&[(":method", b"CONNECT"), (":scheme", b"")]), None),
         (with(&[(":path", session), ("sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ==")]), Some(426)),
     ] {

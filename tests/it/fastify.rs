@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use tungstenite::protocol::WebSocket;
 use tungstenite::{Error, HandshakeError, Message};
 
-use crate::harness::bearer;
 use crate::harness::client::{Client, ask, get, request};
 use crate::harness::scopegate::{ALL, APPS, MINT, NONE, READ, Setup};
+use crate::harness::{bearer, eventually};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 /// What Fastify takes of a body, unless it is told otherwise.
@@ -225,4 +225,43 @@ fn a_refused_handshake_does_no_harm_to_those_who_follow() {
     }
     let mut socket = channel(scopegate.address, &target).expect("the right token still opens");
     assert_eq!(next_json(&mut socket)["status"]["state"], "connected");
+}
+
+/// With libraries that are not ours, the messages compressed between the two ends.
+#[test]
+fn a_channel_over_http2_is_the_same_channel() {
+    let Some(fastify) = Fastify::start() else { return };
+    let scopegate = fastify.setup().start();
+    let (target, long) = (session(scopegate.address), "ü".repeat(40_000));
+    let told = over_http2(scopegate.address, &target, &["hello", &long, "bye"]);
+    let field = |name: &str| told["fields"][name].as_str();
+    assert_eq!(told["status"], 200, "{told}");
+    for none in ["sec-websocket-accept", "upgrade", "connection"] {
+        assert_eq!(field(none), None);
+    }
+    assert!(field("x-request-id").is_some(), "{told}");
+    let messages = told["messages"].as_array().expect("messages");
+    assert!(messages[0].as_str().is_some_and(|text| text.contains("connected")), "{told}");
+    assert_eq!(messages[1..], [json!("hello"), json!(long)]);
+    assert_eq!((&told["close"], &told["end"]), (&json!([4000, "opened elsewhere"]), &"stream".into()));
+    let line = scopegate.log_line(|line| line["surface"] == "channel");
+    assert_eq!((&line["status"], &line["version"]), (&200.into(), &"2".into()));
+
+    let wrong = over_http2(scopegate.address, "/ws/session?sessionId=a&token=wrong", &[]);
+    assert_eq!((&wrong["status"], &wrong["end"]), (&401.into(), &"stream".into()), "TelAPI's own answer");
+    scopegate.edit("scopegate.yaml", "webrtc: true", "webrtc: false");
+    eventually("the change", || (scopegate.metric("scopegate_config_generation") == 2.0).then_some(()));
+    let off = over_http2(scopegate.address, &target, &[]);
+    assert!(off["messages"][0].as_str().is_some_and(|text| text.contains("flag_off")), "{off}");
+    assert_eq!((&off["close"][0], &off["end"]), (&4003.into(), &"stream".into()), "{off}");
+}
+
+/// What `tests/clients/websocket_http2.py` is told.
+fn over_http2(address: SocketAddr, target: &str, messages: &[&str]) -> Value {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/websocket_http2.py");
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let output = Command::new("python3").args([script, &host, &port, target]).args(messages).output();
+    let output = output.expect("python3");
+    let said = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
 }

@@ -1,6 +1,7 @@
 //! HTTP/2 with prior knowledge towards clients.
 
 use std::convert::Infallible;
+use std::process::Command;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
@@ -11,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
+use crate::harness::installed;
 use crate::harness::scopegate::{ALL, MINT, Scopegate, Setup};
 use crate::harness::upstream::Upstream;
 
@@ -115,4 +117,36 @@ pub(crate) fn tokio_stream<T: Unpin>(
     items: impl IntoIterator<Item = T>,
 ) -> impl futures_util::Stream<Item = Result<T, Infallible>> + Unpin {
     futures_util::stream::iter(items.into_iter().map(Ok).collect::<Vec<_>>())
+}
+
+/// Clients that are not ours, and what only they would find odd.
+#[test]
+fn other_clients_are_served() {
+    let upstream = Upstream::start();
+    let scopegate = Setup::new(&upstream).start();
+    let target = format!("http://{}/api/v1/apps", scopegate.address);
+    let key = format!("x-api-key: {ALL}");
+    let run = |program: &str, arguments: &[&str]| {
+        installed(program).then(|| {
+            let output = Command::new(program).args(arguments).output().expect("a program that runs");
+            assert!(output.status.success(), "{program}: {output:?}");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        })
+    };
+    if let Some(told) = run(
+        "curl",
+        &["-sS", "--http2-prior-knowledge", "-w", " %{http_version} %{http_code}", "-H", &key, &target],
+    ) {
+        assert_eq!(told, "hello 2 200");
+    }
+    if let Some(told) = run("nghttp", &["-v", "-n", "-H", &key, &target]) {
+        assert!(
+            told.contains(":status: 200") && told.contains("SETTINGS_ENABLE_CONNECT_PROTOCOL(0x08):1"),
+            "{told}"
+        );
+    }
+    // Many streams at once, for longer than a burst of frames may be.
+    if let Some(told) = run("h2load", &["-n", "20000", "-c", "4", "-m", "50", "-H", &key, &target]) {
+        assert!(told.contains("20000 succeeded, 0 failed, 0 errored"), "{told}");
+    }
 }

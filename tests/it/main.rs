@@ -28,6 +28,8 @@ mod attacks_upstream;
 mod bad_config;
 mod browsers;
 mod channel;
+mod channel_http2;
+mod channel_http2_ends;
 mod check;
 mod corpus;
 mod credentials;

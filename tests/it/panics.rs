@@ -74,6 +74,8 @@ impl Door for Defective {
             connections: Most { all: 100, of_one: None },
             streams: 10,
             resets: 10,
+            control_frames: 1_000,
+            channels: false,
         }
     }
 

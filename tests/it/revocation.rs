@@ -228,3 +228,36 @@ fn the_code_of_the_close_may_be_another() {
     scopegate.edit("keys.yaml", ROW, &format!("{ROW} disabled: true,"));
     client.closed(4077);
 }
+
+/// Its answer is whole, and its body goes on: nothing else of the request is left that could be cut.
+#[test]
+fn a_body_that_outlives_its_answer_ends_with_its_key() {
+    let upstream = Upstream::with(|exchange| {
+        exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly");
+        while exchange.chunk().is_some() {}
+        false
+    });
+    let mut setup = setup(&upstream);
+    setup.keys += &row("sk_live_sender", "theirs", "CREATE_CALL_TOKEN", "");
+    let scopegate = setup.start();
+    let begin = |key: &str| {
+        let mut client = Client::connect(scopegate.address);
+        let head = format!("{}Transfer-Encoding: chunked\r\n", bearer(key));
+        client.send(request("POST", "/api/v1/call-tokens", &head, ""));
+        client.send("2\r\nhi\r\n");
+        assert_eq!(client.answer(false).text(), "early");
+        client
+    };
+    let (mut stays, mut goes) = (begin(ALL), begin("sk_live_sender"));
+    for _ in 0..10 {
+        stays.send("2\r\nhi\r\n");
+        goes.send("2\r\nhi\r\n");
+    }
+    let keys = std::fs::read_to_string(scopegate.file("keys.yaml")).expect("a file");
+    scopegate
+        .replace("keys.yaml", &keys.replace(&row("sk_live_sender", "theirs", "CREATE_CALL_TOKEN", ""), ""));
+    eventually("an end", || goes.stream.get_mut().write_all(b"2\r\nhi\r\n").is_err().then_some(()));
+    stays.send("0\r\n\r\n");
+    stays.send(request("GET", "/health", "", ""));
+    assert_eq!(stays.answer(false).text(), "early", "the connection of another goes on");
+}

@@ -183,6 +183,10 @@ fn a_reload_is_seen_by_the_next_stream() {
     assert_eq!(connection.get("/api/v1/apps").0, 200);
     scopegate.replace("scopegate.yaml", &config.replace("webrtc: true", "webrtc: false"));
     eventually("the change", || (connection.get("/api/v1/apps").0 == 403).then_some(()));
+    // Its limits, too.
+    scopegate.replace("scopegate.yaml", &format!("limits: {{ target: 1KiB }}\n{config}"));
+    let long = format!("/health?{}", "x".repeat(2_000));
+    eventually("the limit", || (connection.get(&long).0 == 414).then_some(()));
 }
 
 #[test]

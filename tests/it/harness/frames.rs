@@ -2,8 +2,9 @@
 //! (RFC 7541, 6.2.2).
 
 use std::collections::HashMap;
-use std::io::{BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use super::PATIENCE;
 
@@ -84,6 +85,19 @@ pub fn get<N: AsRef<[u8]>, V: AsRef<[u8]>>(stream: u32, fields: &[(N, V)]) -> Ve
     frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(fields))
 }
 
+/// Opens a WebSocket (RFC 8441, 4), with these fields more.
+pub fn connect(stream: u32, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    let asked = [
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":authority", "telapi.example"),
+        (":path", path),
+        ("sec-websocket-version", "13"),
+    ];
+    frame(HEADERS, END_HEADERS, stream, &block(&[&asked, more].concat()))
+}
+
 impl Frames {
     /// A connection on which nothing has been said.
     pub fn silent(address: SocketAddr) -> Self {
@@ -154,6 +168,34 @@ impl Frames {
                 self.answer(kind, flags, of, payload);
             }
         }
+    }
+
+    /// So many bytes of an answer that goes on.
+    pub fn body(&mut self, stream: u32, length: usize) -> Vec<u8> {
+        loop {
+            if let Some((_, body)) = self.begun.get_mut(&stream)
+                && body.len() >= length
+            {
+                return body.drain(..length).collect();
+            }
+            let (kind, flags, of, payload) = self.next().expect("an open connection");
+            assert!(kind != RESET || of != stream, "the stream is reset");
+            if matches!(kind, HEADERS | DATA) {
+                self.answer(kind, flags, of, payload);
+            }
+        }
+    }
+
+    /// How much more may be sent on a stream than before; `None` where nothing comes for a second.
+    pub fn grows(&mut self, stream: u32) -> Option<usize> {
+        self.stream.get_ref().set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+        let mut grown = None;
+        while grown.is_none() && self.stream.fill_buf().is_ok_and(|bytes| !bytes.is_empty()) {
+            let (kind, _, of, payload) = self.next()?;
+            grown = (kind == WINDOW && of == stream).then(|| word(&payload, 0) as usize);
+        }
+        self.stream.get_ref().set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        grown
     }
 
     fn answer(&mut self, kind: u8, flags: u8, stream: u32, payload: Vec<u8>) {
