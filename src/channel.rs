@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::accept::Switch;
@@ -33,6 +32,7 @@ use crate::message::fields::Fields;
 use crate::observe::reason::Reason;
 use crate::observe::record::Id;
 use crate::snapshot::Current;
+use crate::socket::Socket;
 
 /// A channel that is closed because we leave: the SDK comes back, to another replica.
 const GOING_AWAY: u16 = 1001;
@@ -49,7 +49,7 @@ pub fn tunnel(switched: Switched, exchange: Box<Exchange>, current: Arc<Current>
 
 /// Passes bytes both ways until the channel ends, then lets the exchange be told.
 async fn run(
-    client: Side<TcpStream>,
+    client: Side<Socket>,
     switched: Switched,
     mut exchange: Box<Exchange>,
     current: Arc<Current>,
@@ -218,8 +218,8 @@ impl Handshake {
 }
 
 /// Says it, and reads on until the client has closed: closing first could lose what was said.
-async fn tell(mut client: TcpStream, early: Bytes, stop: &Stop) {
-    if client.write_all(&stop.goodbye()).await.is_err() {
+async fn tell(mut client: Socket, early: Bytes, stop: &Stop) {
+    if client.write_all(&stop.goodbye()).await.is_err() || client.flush().await.is_err() {
         return;
     }
     let (mut seen, mut scratch) = (Frames::default(), [0; 512]);

@@ -23,6 +23,7 @@ pub mod identity;
 pub mod keys;
 pub mod message;
 pub mod snapshot;
+pub mod socket;
 
 pub mod admin;
 pub mod app;

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 
 use super::link::Link;
 use super::peer::Peer;
 use super::{Bounds, Door, http1, http2};
+use crate::socket::Socket;
 
 /// What an HTTP/2 client with prior knowledge begins with (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -23,7 +23,7 @@ enum Speaks {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve<D: Door>(socket: TcpStream, peer: Rc<Peer>, door: Rc<D>) {
+pub(super) async fn serve<D: Door>(socket: Socket, peer: Rc<Peer>, door: Rc<D>) {
     let link = Rc::new(Link::new(socket, Bytes::new(), peer, Rc::clone(&door.worker().chunk)));
     match hear(&link, &door.bounds()).await {
         Some(Speaks::Http1) => http1::serve(link, door).await,

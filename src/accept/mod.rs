@@ -31,6 +31,7 @@ use crate::message::answer::Answer;
 use crate::message::chunk::Chunk;
 use crate::message::head::{Head, Limits};
 use crate::message::invalid::Invalid;
+use crate::socket::Socket;
 use body::Incoming;
 use clock::Clock;
 use crowd::{Crowd, Most};
@@ -143,7 +144,7 @@ impl<B> From<Answer<B>> for Reply<B> {
 }
 
 /// Takes a socket, and what has been read from it.
-pub type Switch = Box<dyn FnOnce(TcpStream, Bytes) -> Pin<Box<dyn Future<Output = ()>>>>;
+pub type Switch = Box<dyn FnOnce(Socket, Bytes) -> Pin<Box<dyn Future<Output = ()>>>>;
 
 /// One socket a worker for one address, so that the kernel deals out connections (`SO_REUSEPORT`).
 ///
@@ -194,7 +195,7 @@ fn take<D: Door>(stream: TcpStream, address: SocketAddr, door: &Rc<D>) {
     let _ = stream.set_nodelay(true);
     let (entered, door) = (Open::connect(open, &peer), Rc::clone(door));
     tokio::task::spawn_local(async move {
-        connection::serve(stream, peer, door).await;
+        connection::serve(stream.into(), peer, door).await;
         drop((entered, place));
     });
 }

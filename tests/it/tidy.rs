@@ -18,7 +18,7 @@ const ROWS: [&[&str]; 13] = [
     &["accept", "keys", "limits", "flags"],
     &["observe"],
     &["config"],
-    &["message", "identity"],
+    &["message", "identity", "socket"],
 ];
 /// A file that is longer is two files.
 const LONGEST_FILE: usize = 400;
