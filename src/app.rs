@@ -30,6 +30,7 @@ use crate::observe::lines::{self, Lines};
 use crate::observe::metrics::Metrics;
 use crate::reload::{Files, Reloader};
 use crate::snapshot::{Current, Shared, Snapshot};
+use crate::tls::Terminator;
 
 /// How often a name is looked up that has no address yet.
 const RESOLVE_FIRST: Duration = Duration::from_secs(1);
@@ -44,9 +45,12 @@ pub struct App {
     reloader: Reloader,
     admin: TcpListener,
     /// For each worker, a socket for each address.
-    listeners: Vec<Vec<TcpListener>>,
+    listeners: Vec<Vec<Listener>>,
     bound: Bound,
 }
+
+/// A socket, and what ends the TLS of its clients.
+type Listener = (TcpListener, Option<Arc<Terminator>>);
 
 /// Where clients and operators can connect.
 #[derive(Debug, Clone)]
@@ -64,12 +68,13 @@ impl App {
         let fixed = &files.config().fixed;
         // The CPU quota of the cgroup, rounded up: half a core is one worker.
         let workers = fixed.workers.unwrap_or_else(num_cpus::get);
-        let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
         let mut listen = Vec::new();
-        for written in &fixed.listen {
+        for (written, tls) in fixed.listen.iter().zip(files.terminators()) {
             let address = written.address;
             let sockets = accept::bind(address, workers).with_context(|| cannot_listen("listen", address))?;
             listen.extend(sockets.first().and_then(|socket| socket.local_addr().ok()));
+            let sockets = sockets.into_iter().map(|socket| (socket, tls.clone()));
             listeners.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push(socket));
         }
         let address = fixed.admin.address;
@@ -156,7 +161,7 @@ impl Drop for Alive {
 }
 
 fn worker(
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Listener>,
     shared: Shared,
     out: Option<SyncSender<Vec<u8>>>,
     _alive: &Alive,
@@ -167,7 +172,7 @@ fn worker(
 }
 
 async fn work(
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Listener>,
     shared: Shared,
     out: Option<SyncSender<Vec<u8>>>,
 ) -> anyhow::Result<()> {
@@ -179,9 +184,9 @@ async fn work(
     spawn_local(async move { ticking.tick().await });
     let following = Rc::clone(&gateway);
     spawn_local(async move { following.follow(heard).await });
-    for socket in sockets {
+    for (socket, tls) in sockets {
         let socket = tokio::net::TcpListener::from_std(socket)?;
-        spawn_local(accept::run(socket, Rc::clone(&gateway), drain.clone()));
+        spawn_local(accept::run(socket, tls, Rc::clone(&gateway), drain.clone()));
     }
     let deadline = drain.deadline().await;
     if timeout_at(deadline, gateway.worker().open.none()).await.is_err() {

@@ -35,10 +35,12 @@ use crate::message::field::Kind;
 use crate::message::head::{Head, Limits};
 use crate::observe::lines::Lines;
 use crate::observe::reason::Reason;
+use crate::observe::seldom::Seldom;
 use crate::refuse::{self, Refusal};
 use crate::revoke;
 use crate::session;
 use crate::snapshot::{Held, Shared, Snapshot};
+use crate::tls::failure::Failure;
 
 /// The way in for clients; one a worker.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub struct Gateway {
     lines: Rc<Lines>,
     refused: Refused,
     guests: Rc<Guests<Stay>>,
+    /// For each way in which a handshake fails.
+    unshaken: [Seldom; Failure::NAMES.len()],
 }
 
 /// Where a request came from.
@@ -122,6 +126,17 @@ impl Door for Gateway {
         self.shared.metrics.http2_broken.with_label_values(&[reason]).inc();
     }
 
+    fn shaken(&self, resumed: bool) {
+        self.shared.metrics.handshakes.with_label_values(&[if resumed { "resumed" } else { "full" }]).inc();
+    }
+
+    fn unshaken(&self, peer: &Peer, why: &Failure) {
+        self.shared.metrics.handshakes_failed.with_label_values(&[why.name()]).inc();
+        if self.unshaken.get(why.index()).is_some_and(Seldom::is_time) {
+            tracing::warn!(peer = %peer.ip, reason = why.name(), detail = why.detail(), "a TLS handshake failed; scopegate_tls_handshakes_failed_total counts them");
+        }
+    }
+
     fn is_trusted(&self, peer: &Peer) -> bool {
         peer.is_trusted(&self.snapshot().live().trusted_proxies)
     }
@@ -161,7 +176,7 @@ impl Gateway {
         let outbound = Outbound {
             peer: from.peer,
             trusted: from.trusted,
-            scheme: "http",
+            scheme: from.peer.scheme.as_str(),
             id: &exchange.record.id,
             body_most: permit.surface.body.unwrap_or(live.limits.body),
             strip_credential: live.credential == Credential::Strip,
@@ -260,7 +275,7 @@ impl Gateway {
         let client = Rc::new(Client::new(Rc::clone(&chunk), Rc::clone(&clock)));
         let worker = Worker { chunk, clock, open: Rc::default(), crowd: Arc::clone(&shared.crowd) };
         let (lines, refused, guests) = (Rc::new(lines), Refused::default(), Rc::default());
-        Self { shared, worker, snapshot, client, lines, refused, guests }
+        Self { shared, worker, snapshot, client, lines, refused, guests, unshaken: Default::default() }
     }
 
     /// Ends what lives on a key that may not be used any more, for as long as the worker lives.

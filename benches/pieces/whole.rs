@@ -56,7 +56,7 @@ impl Whole {
             let shared = Shared { current, metrics, crowd, changes, sessions, drain: drain.clone() };
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let address = listener.local_addr().expect("an address");
-            spawn_local(accept::run(listener, Rc::new(Gateway::new(shared, lines)), drain));
+            spawn_local(accept::run(listener, None, Rc::new(Gateway::new(shared, lines)), drain));
             TcpStream::connect(address).await.expect("a connection")
         });
         Self { runtime, tasks, client, _leave: leave, _folder: folder }

@@ -26,18 +26,21 @@ use http_body::Body;
 use socket2::{Domain, Protocol, Type};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
+use tokio_rustls::rustls::HandshakeKind;
 
 use crate::message::answer::Answer;
 use crate::message::chunk::Chunk;
 use crate::message::head::{Head, Limits};
 use crate::message::invalid::Invalid;
 use crate::socket::Socket;
+use crate::tls::Terminator;
+use crate::tls::failure::Failure;
 use body::Incoming;
 use clock::Clock;
 use crowd::{Crowd, Most};
 use drain::Drain;
 use open::Open;
-use peer::Peer;
+use peer::{Peer, Scheme};
 
 /// Connections that the kernel holds for us: what a burst of a second brings.
 const BACKLOG: i32 = 4096;
@@ -66,6 +69,12 @@ pub trait Door: 'static {
 
     /// A connection of HTTP/2 has broken, for this reason.
     fn broke(&self, reason: &'static str);
+
+    /// A client has shaken hands over TLS, for the first time or again.
+    fn shaken(&self, resumed: bool);
+
+    /// A client has not, and its connection was closed.
+    fn unshaken(&self, peer: &Peer, why: &Failure);
 
     /// Whether an address stands for many clients.
     fn is_trusted(&self, peer: &Peer) -> bool;
@@ -168,14 +177,19 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
 }
 
 /// Takes connections until the drain closes the listener.
-pub async fn run<D: Door>(listener: tokio::net::TcpListener, door: Rc<D>, mut drain: Drain) {
+pub async fn run<D: Door>(
+    listener: tokio::net::TcpListener,
+    tls: Option<Arc<Terminator>>,
+    door: Rc<D>,
+    mut drain: Drain,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = drain.closing() => return door.worker().open.close(),
         };
         match accepted {
-            Ok((stream, address)) => take(stream, address, &door),
+            Ok((stream, address)) => take(stream, address, tls.as_ref(), &door),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(PAUSE).await;
@@ -185,17 +199,39 @@ pub async fn run<D: Door>(listener: tokio::net::TcpListener, door: Rc<D>, mut dr
 }
 
 /// Serves a connection, or closes it where there is no place for it.
-fn take<D: Door>(stream: TcpStream, address: SocketAddr, door: &Rc<D>) {
+fn take<D: Door>(stream: TcpStream, address: SocketAddr, tls: Option<&Arc<Terminator>>, door: &Rc<D>) {
     let Worker { clock, open, crowd, .. } = door.worker();
-    let peer = Rc::new(Peer::new(address, clock));
+    let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+    let peer = Rc::new(Peer::new(address, clock).over(scheme));
     let most = door.bounds().connections;
     let most = if door.is_trusted(&peer) { Most { of_one: None, ..most } } else { most };
     let Some(place) = Crowd::enter(crowd, peer.ip, most, || open.make_room()) else { return };
     // A failure here means that the client has gone already; reading will say so.
     let _ = stream.set_nodelay(true);
-    let (entered, door) = (Open::connect(open, &peer), Rc::clone(door));
+    let (entered, door, tls) = (Open::connect(open, &peer), Rc::clone(door), tls.map(Arc::clone));
     tokio::task::spawn_local(async move {
-        connection::serve(stream.into(), peer, door).await;
+        let socket = match tls {
+            None => Some(Socket::Plain(stream)),
+            // In a box, which is gone when the handshake is.
+            Some(tls) => Box::pin(shake(stream, &tls, &peer, &*door)).await,
+        };
+        if let Some(socket) = socket {
+            connection::serve(socket, peer, door).await;
+        }
         drop((entered, place));
     });
+}
+
+/// Shakes hands over TLS; `None` where that fails.
+async fn shake<D: Door>(stream: TcpStream, tls: &Terminator, peer: &Peer, door: &D) -> Option<Socket> {
+    match tls.accept(stream).await {
+        Ok(stream) => {
+            door.shaken(stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed));
+            Some(Socket::Tls(Box::new(stream.into())))
+        }
+        Err(why) => {
+            door.unshaken(peer, &why);
+            None
+        }
+    }
 }

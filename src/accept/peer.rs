@@ -10,6 +10,26 @@ use ipnet::IpNet;
 
 use super::clock::Clock;
 
+/// How a client came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// In plain.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As a URI begins.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
 /// The other end of a client's connection.
 #[derive(Debug)]
 pub struct Peer {
@@ -17,6 +37,8 @@ pub struct Peer {
     pub ip: IpAddr,
     /// The same, as forwarded headers have it.
     pub text: Rc<str>,
+    /// How it came.
+    pub scheme: Scheme,
     clock: Rc<Clock>,
     deadline: Cell<Option<Instant>>,
     late: Cell<bool>,
@@ -33,6 +55,7 @@ impl Peer {
         Self {
             ip,
             text: ip.to_string().into(),
+            scheme: Scheme::Http,
             clock: Rc::clone(clock),
             deadline: Cell::new(None),
             late: Cell::new(false),
@@ -40,6 +63,12 @@ impl Peer {
             closing: Cell::new(false),
             waker: RefCell::new(None),
         }
+    }
+
+    /// The same, where it comes in this way.
+    #[must_use]
+    pub fn over(self, scheme: Scheme) -> Self {
+        Self { scheme, ..self }
     }
 
     /// Whether it may say where its requests really came from.

@@ -1,15 +1,19 @@
 //! `listen:`, `admin:`, `workers:` and `log:`: what is bound once, at the start.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use super::fields::{Fields, Report};
 use super::node::Node;
+use super::tls::Tls;
 
 /// One socket that clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     /// Port 0 takes any free port; the start-up log says which.
     pub address: SocketAddr,
+    /// Set where clients speak TLS.
+    pub tls: Option<Tls>,
 }
 
 /// The admin listener.
@@ -57,7 +61,7 @@ impl Default for Log {
 }
 
 impl Listen {
-    pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Option<Vec<Self>> {
+    pub(super) fn read(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<Vec<Self>> {
         let items = node.list("`listen`", report)?;
         if items.is_empty() {
             report.error(
@@ -66,15 +70,26 @@ impl Listen {
                 "where clients connect: `listen: [{ address: 0.0.0.0:8080 }]`",
             );
         }
-        let read = items.iter().map(|item| address(item, "an item of `listen`", report));
+        let read = items.iter().map(|item| Self::read_one(item, path, report));
         // All of them are read, so that the problems of all are found.
-        read.collect::<Vec<_>>().into_iter().map(|address| Some(Self { address: address? })).collect()
+        read.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    fn read_one(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<Self> {
+        let mut fields = Fields::of(node, "an item of `listen`", report)?;
+        let address = address(&mut fields, report);
+        let tls = fields.maybe("tls", report, |node, report| Tls::read(node, path, report));
+        fields.done(report);
+        Some(Self { address: address?, tls: tls? })
     }
 }
 
 impl Admin {
     pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
-        address(node, "`admin`", report).map(|address| Self { address })
+        let mut fields = Fields::of(node, "`admin`", report)?;
+        let address = address(&mut fields, report);
+        fields.done(report);
+        Some(Self { address: address? })
     }
 }
 
@@ -92,11 +107,8 @@ impl Log {
     }
 }
 
-fn address(node: &Node, what: &str, report: &mut Report<'_>) -> Option<SocketAddr> {
-    let mut fields = Fields::of(node, what, report)?;
-    let node = fields.need("address", "write it as `address: 0.0.0.0:8080`", report);
-    fields.done(report);
-    let node = node?;
+fn address(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Option<SocketAddr> {
+    let node = fields.need("address", "write it as `address: 0.0.0.0:8080`", report)?;
     let text = node.text("`address`", report)?;
     let parsed = text.parse();
     if parsed.is_err() {

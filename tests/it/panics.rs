@@ -20,6 +20,7 @@ use scopegate::accept::{self, Bounds, Door, Malformed, Reply, Taken, Worker};
 use scopegate::message::answer::Answer;
 use scopegate::message::fields::Fields;
 use scopegate::message::head::{Head, Limits};
+use scopegate::tls::failure::Failure;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::harness::client::{Client, get, request};
@@ -78,6 +79,10 @@ impl Door for Defective {
 
     fn broke(&self, _: &'static str) {}
 
+    fn shaken(&self, _: bool) {}
+
+    fn unshaken(&self, _: &Peer, _: &Failure) {}
+
     fn is_trusted(&self, _: &Peer) -> bool {
         false
     }
@@ -103,7 +108,7 @@ fn one_request_ends_and_the_others_go_on() {
             let door = Rc::new(Defective(Worker { chunk, clock, open: Rc::default(), crowd: open }));
             let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
             let (_leave, drain) = Leave::new();
-            spawn_local(accept::run(listener, door, drain)).await.expect("it goes on");
+            spawn_local(accept::run(listener, None, door, drain)).await.expect("it goes on");
         });
     });
     let address = told.recv().expect("an address");

@@ -16,7 +16,7 @@ const ROWS: [&[&str]; 13] = [
     &["forward"],
     &["decide"],
     &["accept", "keys", "limits", "flags"],
-    &["observe"],
+    &["observe", "tls"],
     &["config"],
     &["message", "identity", "socket"],
 ];
