@@ -91,11 +91,25 @@ impl Failure {
         match self {
             Self::ClientCertificateInvalid(why) | Self::Other(why) => why.clone(),
             Self::Alert(alert) => format!("{alert:?}"),
-            _ => String::new(),
+            Self::NotTls
+            | Self::Unexpected
+            | Self::Timeout
+            | Self::Gone
+            | Self::NoSharedVersion
+            | Self::NoSharedSuite
+            | Self::NoSharedAlpn
+            | Self::UnknownName
+            | Self::ClientCertificateMissing
+            | Self::ClientCertificateExpired
+            | Self::ClientCertificateRevoked => String::new(),
         }
     }
 
     /// What ended a handshake.
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "rustls may add to these, and what it adds has a label"
+    )]
     pub(super) fn of(error: &io::Error) -> Self {
         let Some(error) = inner(error) else { return Self::Gone };
         match error {

@@ -88,7 +88,9 @@ pub fn read(tls: &Tls) -> Result<Identity, Problems> {
     let Some((first, _)) = pairs.first().filter(|_| problems.errors() == 0) else { return Err(problems) };
     let mut names = Names::new(Arc::clone(first), tls.unknown_name);
     for (pair, known) in &pairs {
-        known.iter().for_each(|name| names.add(name, pair));
+        for name in known {
+            names.add(name, pair);
+        }
     }
     let config = config(tls, provider, verifier, names).map_err(|error| {
         let file = tls.certificates.first().map(|pair| pair.certificate.clone()).unwrap_or_default();
@@ -155,12 +157,12 @@ fn pair(
         let hint = "a PEM file that holds a private key without a passphrase, as PKCS #8, PKCS #1 or SEC1";
         unusable(&written.key, "there is no private key in it", hint)
     })?;
-    let pair = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => {
+    let pair = CertifiedKey::from_der(chain, key, provider).map_err(|error| {
+        if matches!(error, rustls::Error::InconsistentKeys(_)) {
             let message = format!("the key is not that of the certificate {}", file.display());
-            unusable(&written.key, &message, "give the key that the certificate was made for")
+            return unusable(&written.key, &message, "give the key that the certificate was made for");
         }
-        error => unusable(&written.key, &format!("cannot be used: {error}"), "an RSA, ECDSA or Ed25519 key"),
+        unusable(&written.key, &format!("cannot be used: {error}"), "an RSA, ECDSA or Ed25519 key")
     })?;
     Ok((pair, names, at))
 }
@@ -168,9 +170,8 @@ fn pair(
 /// The DNS names of a certificate (RFC 9525, 6: the common name counts for nothing).
 fn names(leaf: &X509Certificate<'_>) -> Vec<String> {
     let found = leaf.subject_alternative_name().ok().flatten();
-    let names = found.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        _ => None,
+    let names = found.iter().flat_map(|names| &names.value.general_names).filter_map(|name| {
+        if let GeneralName::DNSName(name) = name { Some((*name).to_owned()) } else { None }
     });
     names.collect()
 }

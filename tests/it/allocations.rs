@@ -48,7 +48,7 @@ fn tenths(line: &str, status: u16) -> u64 {
     let address = listener.local_addr().expect("an address");
     tasks.block_on(&runtime, async {
         let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
-        spawn_local(accept::run(listener, Rc::clone(&gateway), drain.clone()));
+        spawn_local(accept::run(listener, None, Rc::clone(&gateway), drain.clone()));
     });
     let asked = Arc::new(AtomicUsize::new(0));
     let (go, gone) = std::sync::mpsc::channel::<usize>();

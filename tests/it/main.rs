@@ -71,6 +71,7 @@ mod sources;
 mod streams;
 mod surfaces;
 mod tidy;
+mod tls;
 mod tunnels;
 mod uploads;
 mod webhooks;
