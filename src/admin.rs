@@ -27,7 +27,7 @@ use crate::config::cors::Origins;
 use crate::config::endpoint::{Http, Sent};
 use crate::config::key_digest::KeyDigest;
 use crate::config::listen::Events;
-use crate::config::route::{Access, ErrorForm, Requirement, Route};
+use crate::config::route::{Access, ErrorForm, Proof, Requirement, Route};
 use crate::config::sources::{Cache, Columns, DigestForm, Fail, Postgres, Redis, Server, Source, Tls};
 use crate::config::surface::{ChannelRefusal, OnFlagOff, OnRevoke, Surface};
 use crate::config::upstream::Address;
@@ -299,7 +299,12 @@ fn endpoint(http: &Http) -> Value {
 fn surface(live: &Live, surface: &Surface) -> Value {
     let flag = |place: &usize| live.flags.get(*place).map(|flag| flag.name.to_string());
     json!({
-        "access": match surface.access { Access::Open => "open", Access::Key => "key" },
+        "access": match (surface.access, surface.proof) {
+            (Access::Open, _) => "open",
+            (Access::Key, Proof::Key) => "key",
+            (Access::Key, Proof::Certificate) => "certificate",
+            (Access::Key, Proof::Both) => "key_and_certificate",
+        },
         "upstream": live.upstreams.get(surface.upstream).map(|upstream| upstream.name.clone()),
         "flags": surface.flags.iter().filter_map(flag).collect::<Value>(),
         "private": surface.private,

@@ -157,7 +157,8 @@ impl Gateway {
         exchange: &mut Exchange,
     ) -> Result<Forwarded, Refusal> {
         let (route, decision, guest) = {
-            let call = Call::read(head, exchange.record.at)?;
+            let certificate = from.peer.certificate();
+            let call = Call { certificate, ..Call::read(head, exchange.record.at)? };
             let reception = Reception::new(&snapshot.keys, &self.guests);
             let (route, decision) = decide(&snapshot.policy, &reception, &call).await;
             (route, decision, reception.into_guest())

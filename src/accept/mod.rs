@@ -35,6 +35,7 @@ use crate::message::invalid::Invalid;
 use crate::socket::Socket;
 use crate::tls::Terminator;
 use crate::tls::failure::Failure;
+use crate::tls::subject;
 use body::Incoming;
 use clock::Clock;
 use crowd::{Crowd, Most};
@@ -226,7 +227,11 @@ fn take<D: Door>(stream: TcpStream, address: SocketAddr, tls: Option<&Arc<Termin
 async fn shake<D: Door>(stream: TcpStream, tls: &Terminator, peer: &Peer, door: &D) -> Option<Socket> {
     match tls.accept(stream).await {
         Ok(stream) => {
-            door.shaken(stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed));
+            let session = stream.get_ref().1;
+            door.shaken(session.handshake_kind() == Some(HandshakeKind::Resumed));
+            if let Some(name) = session.peer_certificates().and_then(|chain| subject::of(chain.first()?)) {
+                peer.has_proved(name);
+            }
             Some(Socket::Tls(Box::new(stream.into())))
         }
         Err(why) => {

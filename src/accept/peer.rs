@@ -1,6 +1,6 @@
 //! Who is at the other end of a client's connection, how long it may take, and whether it is to end.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Context, Waker};
@@ -39,6 +39,7 @@ pub struct Peer {
     pub text: Rc<str>,
     /// How it came.
     pub scheme: Scheme,
+    certificate: OnceCell<Box<str>>,
     clock: Rc<Clock>,
     deadline: Cell<Option<Instant>>,
     late: Cell<bool>,
@@ -56,6 +57,7 @@ impl Peer {
             ip,
             text: ip.to_string().into(),
             scheme: Scheme::Http,
+            certificate: OnceCell::new(),
             clock: Rc::clone(clock),
             deadline: Cell::new(None),
             late: Cell::new(false),
@@ -75,6 +77,18 @@ impl Peer {
     #[must_use]
     pub fn is_trusted(&self, proxies: &[IpNet]) -> bool {
         proxies.iter().any(|net| net.contains(&self.ip))
+    }
+
+    /// Who it has proved to be by a certificate: [`crate::identity::key::CERTIFICATE`] and a name.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&str> {
+        self.certificate.get().map(|name| &**name)
+    }
+
+    /// It has proved this in its handshake.
+    pub(super) fn has_proved(&self, name: String) {
+        // There is one handshake.
+        let _ = self.certificate.set(name.into());
     }
 
     /// What time it is.

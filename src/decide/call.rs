@@ -25,6 +25,8 @@ pub struct Call<'a> {
     pub query: Option<&'a str>,
     /// Credentials and what browsers ask are read from here.
     pub fields: &'a Fields,
+    /// Who its connection has proved to come from: [`crate::identity::key::CERTIFICATE`] and a name.
+    pub certificate: Option<&'a str>,
     /// When it came: keys expire.
     pub now: SystemTime,
 }
@@ -38,7 +40,15 @@ impl<'a> Call<'a> {
         }
         host(head)?;
         let Head { method, fields, version, .. } = head;
-        Ok(Self { method, version: *version, path: head.path(), query: head.query(), fields, now })
+        Ok(Self {
+            method,
+            version: *version,
+            path: head.path(),
+            query: head.query(),
+            fields,
+            certificate: None,
+            now,
+        })
     }
 
     /// The method that a CORS preflight asks for (Fetch standard, "CORS-preflight fetch"); `None` for

@@ -3,6 +3,7 @@
 pub mod failure;
 mod names;
 pub mod read;
+pub mod subject;
 
 use std::io;
 use std::sync::Arc;

@@ -164,7 +164,15 @@ impl Scopegate {
         let (path, query) =
             target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         let now = SystemTime::UNIX_EPOCH;
-        let call = Call { method, version: Version::HTTP_11, path, query, fields: &self.fields, now };
+        let call = Call {
+            method,
+            version: Version::HTTP_11,
+            path,
+            query,
+            fields: &self.fields,
+            certificate: None,
+            now,
+        };
         let decided = pin!(decide(&self.policy, &self.keys, &call));
         let Poll::Ready((place, decision)) = decided.poll(&mut Context::from_waker(Waker::noop())) else {
             panic!("nothing is waited for");

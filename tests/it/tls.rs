@@ -1,135 +1,18 @@
 //! TLS towards clients, as curl and OpenSSL see it.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
-};
+use rcgen::{CertificateParams, DistinguishedName, DnType, SanType, date_time_ymd};
 
+use crate::harness::certificates::{Authority, ONE, curl, failed, s_client, said, start};
 use crate::harness::client::{Client, request};
 use crate::harness::eventually;
 use crate::harness::scopegate::{ALL, Scopegate, Setup};
 use crate::harness::upstream::Upstream;
-
-/// Another for each, so that two authorities are not taken for one.
-fn fresh() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-/// Signs what a test needs.
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-/// A certificate and its key.
-struct Made {
-    certificate: String,
-    key: String,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, format!("authority {}", fresh()));
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate().expect("a key");
-        let pem = params.self_signed(&key).expect("a certificate").pem();
-        Self { pem, issuer: Issuer::new(params, key) }
-    }
-
-    fn make(&self, names: &[&str], serial: u64, change: impl FnOnce(&mut CertificateParams)) -> Made {
-        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).expect("names");
-        params.serial_number = Some(SerialNumber::from(serial));
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        change(&mut params);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
-        Made { certificate, key: key.serialize_pem() }
-    }
-
-    fn server(&self, names: &[&str]) -> Made {
-        self.make(names, 1, |_| {})
-    }
-
-    fn list(&self, revoked: u64) -> String {
-        let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2020, 1, 1),
-            next_update: date_time_ymd(2120, 1, 1),
-            crl_number: SerialNumber::from(1_u64),
-            issuing_distribution_point: None,
-            revoked_certs: vec![RevokedCertParams {
-                serial_number: SerialNumber::from(revoked),
-                revocation_time: date_time_ymd(2021, 1, 1),
-                reason_code: None,
-                invalidity_date: None,
-            }],
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        params.signed_by(&self.issuer).expect("a list").pem().expect("PEM")
-    }
-}
-
-impl Made {
-    fn write(&self, folder: &Path, name: &str) {
-        fs::write(folder.join(format!("{name}.crt")), &self.certificate).expect("a file");
-        fs::write(folder.join(format!("{name}.key")), &self.key).expect("a file");
-    }
-}
-
-/// A program whose only listener has this in its `tls:`; the files are there already.
-fn start(upstream: &Upstream, tls: &str, write: impl FnOnce(&Path)) -> Scopegate {
-    let listen = format!("listen: [{{ address: 127.0.0.1:0, tls: {{ {tls} }} }}]");
-    let folder = Setup::new(upstream).with("listen: [{ address: 127.0.0.1:0 }]", &listen).write();
-    write(folder.path());
-    let scopegate = Scopegate::start(folder);
-    scopegate.ready();
-    scopegate
-}
-
-const ONE: &str = "certificates: [{ certificate: a.crt, key: a.key }]";
-
-/// curl, asking for this name.
-fn curl(address: SocketAddr, folder: &Path, name: &str, more: &[&str]) -> Output {
-    let port = address.port();
-    let mut command = Command::new("curl");
-    command.args(["-sS", "--max-time", "20", "--cacert"]).arg(folder.join("ca.pem"));
-    command.args(["--resolve", &format!("{name}:{port}:127.0.0.1"), "-H", &format!("X-API-Key: {ALL}")]);
-    command.args(more).arg(format!("https://{name}:{port}/api/v1/whoami"));
-    command.output().expect("curl")
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-/// What `openssl s_client` says when it has nothing to ask.
-fn s_client(address: SocketAddr, more: &[&str]) -> String {
-    let connect = address.to_string();
-    let output = Command::new("timeout")
-        .args(["20", "openssl", "s_client", "-connect", &connect])
-        .args(more)
-        .stdin(Stdio::null())
-        .output()
-        .expect("openssl");
-    said(&output)
-}
-
-fn failed(scopegate: &Scopegate, reason: &str) {
-    let metric = format!("scopegate_tls_handshakes_failed_total{{reason=\"{reason}\"}}");
-    eventually(reason, || (scopegate.metric(&metric) >= 1.0).then_some(()));
-    scopegate.event(|event| event["reason"] == reason && event["peer"] == "127.0.0.1");
-}
 
 #[test]
 fn both_protocols_pass_and_the_upstream_is_told_the_scheme() {
@@ -332,6 +215,84 @@ fn clients_prove_themselves_where_they_are_asked() {
     // A list that changes counts from the next handshake on.
     scopegate.replace("crl.pem", &authority.list(2));
     eventually("the new list", || (!ask("good").ends_with("200")).then_some(()));
+}
+
+#[test]
+fn a_certificate_is_a_credential_like_a_key() {
+    let (upstream, authority) = (Upstream::start(), Authority::new());
+    let tls = format!("{ONE}, client_certificates: {{ ca: ca.pem, required: false }}");
+    let listen = format!("listen: [{{ address: 127.0.0.1:0, tls: {{ {tls} }} }}]");
+    let mut setup = Setup::new(&upstream).with("listen: [{ address: 127.0.0.1:0 }]", &listen);
+    setup.config += "  \
+  machines: { access: certificate, routes: { GET /m/read: READ_TEAM_APPS, GET /m/mint: CREATE_CALL_TOKEN } }
+  both: { access: key_and_certificate, routes: { GET /both: READ_TEAM_APPS } }
+";
+    setup.keys +=
+        "  - { id: id-machine, team: acme, certificate: 'spiffe://acme/machine', scopes: [READ_TEAM_APPS] }
+  - { id: id-named, team: acme, certificate: 'CN=named', scopes: [READ_TEAM_APPS] }
+";
+    let folder = setup.write();
+    let named = |name: &'static str| {
+        move |params: &mut CertificateParams| {
+            params.distinguished_name = DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, name);
+        }
+    };
+    authority.server(&["a.example"]).write(folder.path(), "a");
+    let spiffe = |id: &'static str| {
+        move |params: &mut CertificateParams| {
+            params.subject_alt_names.push(SanType::URI(id.try_into().expect("a URI")));
+        }
+    };
+    authority.make(&[], 2, spiffe("spiffe://acme/machine")).write(folder.path(), "machine");
+    authority.make(&[], 3, spiffe("spiffe://acme/other")).write(folder.path(), "other");
+    authority.make(&[], 4, named("named")).write(folder.path(), "named");
+    authority.make(&[], 5, named("named, O=x")).write(folder.path(), "odd");
+    fs::write(folder.path().join("ca.pem"), &authority.pem).expect("a file");
+    let scopegate = Scopegate::start(folder);
+    scopegate.ready();
+    let ask = |who: &str, key: &str, path: &str| {
+        let address = scopegate.address;
+        let port = address.port();
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--max-time", "20", "--cacert"]).arg(scopegate.file("ca.pem"));
+        command.args(["--resolve", &format!("a.example:{port}:127.0.0.1"), "-w", "%{http_code}"]);
+        if !who.is_empty() {
+            command.arg("--cert").arg(scopegate.file(&format!("{who}.crt")));
+            command.arg("--key").arg(scopegate.file(&format!("{who}.key")));
+        }
+        if !key.is_empty() {
+            command.args(["-H", &format!("X-API-Key: {key}")]);
+        }
+        let output = command.arg(format!("https://a.example:{port}{path}")).output().expect("curl");
+        let text = said(&output);
+        let status = text.get(text.len() - 3..).unwrap_or_default().to_owned();
+        let reason =
+            text.split("\"code\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
+        format!("{status} {reason}").trim().to_owned()
+    };
+    for (who, key, path, wanted) in [
+        ("machine", "", "/m/read", "200"),
+        ("named", "", "/m/read", "200"),
+        ("machine", "", "/m/mint", "403 scope_missing"),
+        ("other", "", "/m/read", "401 certificate_unknown"),
+        ("odd", "", "/m/read", "401 certificate_missing"),
+        ("", "", "/m/read", "401 certificate_missing"),
+        // A key opens nothing where a certificate is asked for, and a certificate nothing where a key is.
+        ("", ALL, "/m/read", "401 certificate_missing"),
+        ("other", ALL, "/m/read", "401 certificate_unknown"),
+        ("", "certificate spiffe://acme/machine", "/api/v1/whoami", "401 key_malformed"),
+        ("machine", "", "/api/v1/whoami", "401 key_missing"),
+        ("machine", ALL, "/both", "200"),
+        ("other", ALL, "/both", "200"),
+        ("machine", "", "/both", "401 key_missing"),
+        ("", ALL, "/both", "401 certificate_missing"),
+    ] {
+        assert_eq!(ask(who, key, path), wanted, "{who} {key} {path}");
+    }
+    // It is turned off as a key is.
+    scopegate.edit("keys.yaml", "'spiffe://acme/machine', ", "'spiffe://acme/machine', disabled: true, ");
+    eventually("the end of it", || (ask("machine", "", "/m/read") == "401 key_disabled").then_some(()));
 }
 
 #[test]
