@@ -69,12 +69,13 @@ impl App {
         let workers = fixed.workers.unwrap_or_else(num_cpus::get);
         let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
         let mut listen = Vec::new();
-        for written in &fixed.listen {
+        for (written, tls) in fixed.listen.iter().zip(files.terminators()) {
             let address = written.address;
             let sockets = accept::bind(address, workers).with_context(|| cannot_listen("listen", address))?;
             listen.extend(sockets.first().and_then(|socket| socket.local_addr().ok()));
-            let entrance = Entrance::from(written);
-            listeners.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push((socket, entrance)));
+            let entrance = Entrance::new(written, tls);
+            let sockets = sockets.into_iter().map(|socket| (socket, entrance.clone()));
+            listeners.iter_mut().zip(sockets).for_each(|(worker, socket)| worker.push(socket));
         }
         let address = fixed.admin.address;
         let admin = TcpListener::bind(address).with_context(|| cannot_listen("admin", address))?;

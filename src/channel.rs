@@ -224,7 +224,7 @@ impl Handshake {
 
 /// Says it, and reads on until the client has closed: closing first could lose what was said.
 async fn tell(mut client: Pipe, early: Bytes, stop: &Stop) {
-    if client.write_all(&stop.goodbye()).await.is_err() {
+    if client.write_all(&stop.goodbye()).await.is_err() || client.flush().await.is_err() {
         return;
     }
     let (mut seen, mut scratch) = (Frames::default(), [0; 512]);

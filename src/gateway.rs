@@ -42,6 +42,7 @@ use crate::revoke;
 use crate::secure;
 use crate::session;
 use crate::snapshot::{Held, Shared, Snapshot};
+use crate::tls::failure::Failure;
 
 /// The way in for clients; one a worker.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ pub struct Gateway {
     guests: Rc<Guests<Stay>>,
     /// For each way in which a PROXY header is not there.
     unproxied: [Seldom; Unproxied::NAMES.len()],
+    /// For each way in which a handshake fails.
+    unshaken: [Seldom; Failure::NAMES.len()],
 }
 
 /// Where a request came from.
@@ -129,11 +132,22 @@ impl Door for Gateway {
         self.shared.metrics.http2_broken.with_label_values(&[reason]).inc();
     }
 
+    fn shaken(&self, resumed: bool) {
+        self.shared.metrics.handshakes.with_label_values(&[if resumed { "resumed" } else { "full" }]).inc();
+    }
+
     fn turned_away(&self, hop: &Peer, why: Unproxied) {
         let name = Unproxied::NAMES.get(why.index()).copied().unwrap_or_default();
         self.shared.metrics.unproxied.with_label_values(&[name]).inc();
         if self.unproxied.get(why.index()).is_some_and(Seldom::is_time) {
             tracing::warn!(peer = %hop.ip, reason = name, detail = why.detail(), "a connection without a good PROXY header was closed; scopegate_proxy_headers_refused_total counts them");
+        }
+    }
+
+    fn unshaken(&self, peer: &Peer, why: &Failure) {
+        self.shared.metrics.handshakes_failed.with_label_values(&[why.name()]).inc();
+        if self.unshaken.get(why.index()).is_some_and(Seldom::is_time) {
+            tracing::warn!(peer = %peer.ip, reason = why.name(), detail = why.detail(), "a TLS handshake failed; scopegate_tls_handshakes_failed_total counts them");
         }
     }
 
@@ -157,7 +171,8 @@ impl Gateway {
         exchange: &mut Exchange,
     ) -> Result<Forwarded, Refusal> {
         let (route, decision, guest) = {
-            let call = Call::read(head, exchange.record.at)?;
+            let certificate = from.peer.certificate();
+            let call = Call { certificate, ..Call::read(head, exchange.record.at)? };
             secure::check(from.peer, from.trusted, head, exchange)?;
             let reception = Reception::new(&snapshot.keys, &self.guests);
             let (route, decision) = decide(&snapshot.policy, &reception, &call).await;
@@ -276,8 +291,8 @@ impl Gateway {
         let client = Rc::new(Client::new(Rc::clone(&chunk), Rc::clone(&clock)));
         let worker = Worker { chunk, clock, open: Rc::default(), crowd: Arc::clone(&shared.crowd) };
         let (lines, refused, guests) = (Rc::new(lines), Refused::default(), Rc::default());
-        let unproxied = Default::default();
-        Self { shared, worker, snapshot, client, lines, refused, guests, unproxied }
+        let (unproxied, unshaken) = Default::default();
+        Self { shared, worker, snapshot, client, lines, refused, guests, unproxied, unshaken }
     }
 
     /// Ends what lives on a key that may not be used any more, for as long as the worker lives.

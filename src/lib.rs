@@ -24,6 +24,8 @@ pub mod identity;
 pub mod keys;
 pub mod message;
 pub mod snapshot;
+pub mod socket;
+pub mod tls;
 
 pub mod admin;
 pub mod app;

@@ -209,6 +209,8 @@ fn denied(fields: &mut Fields, denial: &Denial) {
         }
         Denial::KeysUnavailable { .. } => fields.push(b"retry-after", RETRY_AFTER),
         Denial::TargetInvalid
+        | Denial::CertificateMissing
+        | Denial::CertificateUnknown
         | Denial::HostInvalid
         | Denial::PathAmbiguous(_)
         | Denial::RouteUnknown { .. }

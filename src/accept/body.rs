@@ -133,7 +133,7 @@ mod tests {
             let _client = tokio::net::TcpStream::connect(address).await.expect("a connection");
             let (socket, from) = listener.accept().await.expect("a client");
             let peer = Rc::new(Peer::new(from, &Rc::new(Clock::default())));
-            let link = Rc::new(Link::new(socket, Bytes::from_static(b"onetwo"), peer, Rc::default()));
+            let link = Rc::new(Link::new(socket.into(), Bytes::from_static(b"onetwo"), peer, Rc::default()));
             let mut cx = Context::from_waker(Waker::noop());
             let mut next = |body: &mut Incoming| match Pin::new(body).poll_frame(&mut cx) {
                 Poll::Ready(frame) => frame.map(|frame| frame.expect("whole").into_data().expect("data")),

@@ -5,25 +5,29 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 
 use super::link::Link;
 use super::peer::Peer;
 use super::{Bounds, Door, http1, http2};
+use crate::socket::Socket;
+use crate::tls::HANDSHAKE;
+use crate::tls::failure::Failure;
 
 /// What an HTTP/2 client with prior knowledge begins with (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Which HTTP a client speaks.
+/// What a client speaks.
 enum Speaks {
     /// HTTP/1.1, or something that is answered in it.
     Http1,
     /// HTTP/2, with prior knowledge.
     Http2,
+    /// TLS, where none is spoken.
+    Tls,
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve<D: Door>(socket: TcpStream, peer: Rc<Peer>, door: Rc<D>) {
+pub(super) async fn serve<D: Door>(socket: Socket, peer: Rc<Peer>, door: Rc<D>) {
     let link = Rc::new(Link::new(socket, Bytes::new(), peer, Rc::clone(&door.worker().chunk)));
     match hear(&link, &door.bounds()).await {
         Some(Speaks::Http1) => http1::serve(link, door).await,
@@ -33,6 +37,7 @@ pub(super) async fn serve<D: Door>(socket: TcpStream, peer: Rc<Peer>, door: Rc<D
                 Box::pin(http2::serve(socket, read, peer, door)).await;
             }
         }
+        Some(Speaks::Tls) => door.unshaken(&link.peer, &Failure::Unexpected),
         None => {}
     }
 }
@@ -55,7 +60,9 @@ async fn hear(link: &Link, bounds: &Bounds) -> Option<Speaks> {
             };
             let read = if heard.is_empty() { read } else { [&*heard, &*read].concat().into() };
             let begin = read.len().min(PREFACE.len());
-            let (speaks, known) = if PREFACE.starts_with(read.get(..begin).unwrap_or_default()) {
+            let (speaks, known) = if read.first() == Some(&HANDSHAKE) {
+                (Speaks::Tls, true)
+            } else if PREFACE.starts_with(read.get(..begin).unwrap_or_default()) {
                 (Speaks::Http2, begin == PREFACE.len())
             } else {
                 (Speaks::Http1, true)

@@ -168,8 +168,11 @@ async fn refuse<D: Door>(
 /// lose that answer if the socket were closed under its bytes (RFC 9112, 9.6).
 async fn linger(link: &Link) {
     let limit = if link.peer.is_closing() { SHORT_LINGER } else { LINGER };
-    link.end();
+    let ending = async {
+        poll_fn(|cx| link.poll_end(cx)).await;
+        poll_fn(|cx| link.poll_read_out(cx)).await;
+    };
     // Who goes on for longer is not waited for.
-    let _ = timeout(limit, poll_fn(|cx| link.poll_read_out(cx))).await;
+    let _ = timeout(limit, ending).await;
     link.die();
 }

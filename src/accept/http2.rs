@@ -15,7 +15,6 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::body::Incoming;
 use super::calm::Calm;
@@ -24,6 +23,7 @@ use super::pipe::Pipe;
 use super::streams::{Streams, Watched};
 use super::{Bounds, Door, Malformed, Reply, Switch};
 use crate::message::head::Head;
+use crate::socket::Socket;
 
 /// What a client may have on its way to us that we have not taken: a stream's first window, and all of them together.
 /// The protocol's own 64 KiB would have a connection wait for every stream in turn.
@@ -35,7 +35,7 @@ const UNTAKEN: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection to its end. What ends it is the client's matter, or has been told by its requests.
-pub(super) async fn serve<D: Door>(socket: TcpStream, read: Bytes, peer: Rc<Peer>, door: Rc<D>) {
+pub(super) async fn serve<D: Door>(socket: Socket, read: Bytes, peer: Rc<Peer>, door: Rc<D>) {
     let bounds = door.bounds();
     let streams = Streams::new(Rc::clone(&peer));
     let (served, watching, serving) = (Rc::clone(&peer), streams.clone(), Rc::clone(&door));

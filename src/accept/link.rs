@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -11,14 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Frame;
-use socket2::SockRef;
 use tokio::io::AsyncWrite as _;
-use tokio::net::TcpStream;
 
 use super::body::Broken;
 use super::peer::Peer;
 use crate::message::chunk::Chunk;
 use crate::message::framing::{Framing, Step};
+use crate::socket::Socket;
 
 /// Asks the client for its body (RFC 9110, 15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -30,7 +28,7 @@ const UNWANTED: u64 = 64 * 1024;
 pub(super) struct Link {
     /// The other end.
     pub(super) peer: Rc<Peer>,
-    socket: RefCell<TcpStream>,
+    socket: RefCell<Socket>,
     chunk: Rc<Chunk>,
     read: RefCell<Bytes>,
     /// Of the request's body, what is still to come.
@@ -57,7 +55,7 @@ impl fmt::Debug for Link {
 
 impl Link {
     /// Of a socket, from which this has been read.
-    pub(super) fn new(socket: TcpStream, read: Bytes, peer: Rc<Peer>, chunk: Rc<Chunk>) -> Self {
+    pub(super) fn new(socket: Socket, read: Bytes, peer: Rc<Peer>, chunk: Rc<Chunk>) -> Self {
         Self {
             peer,
             socket: RefCell::new(socket),
@@ -105,16 +103,41 @@ impl Link {
             [only] => Pin::new(&mut *socket).poll_write(cx, only),
             several => Pin::new(&mut *socket).poll_write_vectored(cx, several),
         };
-        if written.is_pending() && self.peer.is_late() {
-            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+        if written.is_pending() { self.poll_late(cx, limit).map(Err) } else { written }
+    }
+
+    /// Sends what TLS holds back; an error where the client takes nothing for too long.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>, limit: Duration) -> Poll<io::Result<()>> {
+        let mut socket = self.socket.borrow_mut();
+        if !socket.is_buffered() {
+            return Poll::Ready(Ok(()));
         }
-        if written.is_pending() {
-            self.peer.watch(cx);
-            if !self.peer.is_waited_for() {
-                self.peer.wait(limit);
-            }
+        let flushed = Pin::new(&mut *socket).poll_flush(cx);
+        if flushed.is_pending() {
+            return self.poll_late(cx, limit).map(Err);
         }
-        written
+        self.peer.rest();
+        flushed
+    }
+
+    /// Sends what TLS holds back; ready when the client has left, or takes nothing for too long.
+    pub(super) fn poll_lost(&self, cx: &mut Context<'_>, limit: Duration) -> Poll<()> {
+        match self.poll_flush(cx, limit) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(())) | Poll::Pending => self.poll_gone(cx),
+        }
+    }
+
+    /// Ready when the client has taken nothing for too long.
+    fn poll_late(&self, cx: &mut Context<'_>, limit: Duration) -> Poll<io::Error> {
+        if self.peer.is_late() {
+            return Poll::Ready(ErrorKind::TimedOut.into());
+        }
+        self.peer.watch(cx);
+        if !self.peer.is_waited_for() {
+            self.peer.wait(limit);
+        }
+        Poll::Pending
     }
 
     /// A request begins, with this body.
@@ -190,7 +213,7 @@ impl Link {
             let written = ready!(Pin::new(&mut *self.socket.borrow_mut()).poll_write(cx, asking))?;
             self.asking.set(asking.get(written..).unwrap_or_default());
         }
-        Poll::Ready(Ok(()))
+        Pin::new(&mut *self.socket.borrow_mut()).poll_flush(cx)
     }
 
     /// Nobody reads the body any more.
@@ -243,10 +266,9 @@ impl Link {
         }
     }
 
-    /// Nothing more is sent.
-    pub(super) fn end(&self) {
-        // A socket that cannot be told so has ended already.
-        let _ = SockRef::from(&*self.socket.borrow()).shutdown(Shutdown::Write);
+    /// Ready when the client has been told that nothing more is sent, or cannot be told.
+    pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut *self.socket.borrow_mut()).poll_shutdown(cx).map(drop)
     }
 
     /// Reads on, for nobody; ready when the client has ended too. While somebody reads the body, that is waited for.
@@ -263,12 +285,11 @@ impl Link {
 
     /// The connection is to end without a goodbye: what has been sent must not look whole.
     pub(super) fn reset(&self) {
-        // A socket that cannot be told so has ended already.
-        let _ = SockRef::from(&*self.socket.borrow()).set_linger(Some(Duration::ZERO));
+        self.socket.borrow().reset_at_end();
     }
 
     /// The socket, and what has been read from it; `None` where somebody still reads.
-    pub(super) fn into_socket(this: Rc<Self>) -> Option<(TcpStream, Bytes)> {
+    pub(super) fn into_socket(this: Rc<Self>) -> Option<(Socket, Bytes)> {
         Rc::into_inner(this).map(|link| (link.socket.into_inner(), link.read.into_inner()))
     }
 }

@@ -31,12 +31,17 @@ use http_body::Body;
 use socket2::{Domain, Protocol, Type};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
+use tokio_rustls::rustls::HandshakeKind;
 
 use crate::config::listen::{HttpsOnly, Listen, ProxyProtocol};
 use crate::message::answer::Answer;
 use crate::message::chunk::Chunk;
 use crate::message::head::{Head, Limits};
 use crate::message::invalid::Invalid;
+use crate::socket::Socket;
+use crate::tls::Terminator;
+use crate::tls::failure::Failure;
+use crate::tls::subject;
 use body::Incoming;
 use clock::Clock;
 use crowd::{Crowd, Most};
@@ -77,6 +82,12 @@ pub trait Door: 'static {
     /// A connection without the PROXY header that it had to begin with was closed.
     fn turned_away(&self, hop: &Peer, why: Unproxied);
 
+    /// A client has shaken hands over TLS, for the first time or again.
+    fn shaken(&self, resumed: bool);
+
+    /// A client has not, and its connection was closed.
+    fn unshaken(&self, peer: &Peer, why: &Failure);
+
     /// Whether an address stands for many clients.
     fn is_trusted(&self, peer: &Peer) -> bool;
 
@@ -104,24 +115,21 @@ pub trait Taken: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'st
 }
 
 /// How a listener takes connections in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Entrance {
     /// Whether they begin with a PROXY header.
     pub proxy_protocol: ProxyProtocol,
     /// What becomes of what came over plain HTTP.
     pub https_only: HttpsOnly,
+    /// What ends their TLS.
+    pub tls: Option<Arc<Terminator>>,
 }
 
-impl From<&Listen> for Entrance {
-    fn from(listen: &Listen) -> Self {
-        Self { proxy_protocol: listen.proxy_protocol, https_only: listen.https_only }
-    }
-}
-
-/// As they come.
-impl Default for Entrance {
-    fn default() -> Self {
-        Self { proxy_protocol: ProxyProtocol::Refused, https_only: HttpsOnly::Off }
+impl Entrance {
+    /// As it was written, with what ends the TLS of its clients.
+    #[must_use]
+    pub fn new(listen: &Listen, tls: Option<Arc<Terminator>>) -> Self {
+        Self { proxy_protocol: listen.proxy_protocol, https_only: listen.https_only, tls }
     }
 }
 
@@ -221,7 +229,7 @@ pub async fn run<D: Door>(
             () = drain.closing() => return door.worker().open.close(),
         };
         match accepted {
-            Ok((stream, address)) => take(stream, address, entrance, &door),
+            Ok((stream, address)) => take(stream, address, &entrance, &door),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(PAUSE).await;
@@ -231,9 +239,9 @@ pub async fn run<D: Door>(
 }
 
 /// Serves a connection, or closes it where there is no place for it.
-fn take<D: Door>(stream: TcpStream, address: SocketAddr, entrance: Entrance, door: &Rc<D>) {
+fn take<D: Door>(stream: TcpStream, address: SocketAddr, entrance: &Entrance, door: &Rc<D>) {
     let Worker { clock, open, crowd, .. } = door.worker();
-    let peer = Rc::new(Peer::new(address, clock).asked(entrance.https_only));
+    let peer = Rc::new(Peer::new(address, clock).through(entrance));
     let (most, trusted) = (door.bounds().connections, door.is_trusted(&peer));
     if entrance.proxy_protocol == ProxyProtocol::Required && !trusted {
         return door.turned_away(&peer, Unproxied::Untrusted);
@@ -243,15 +251,40 @@ fn take<D: Door>(stream: TcpStream, address: SocketAddr, entrance: Entrance, doo
     // A failure here means that the client has gone already; reading will say so.
     let _ = stream.set_nodelay(true);
     let (entered, door) = (Open::connect(open, &peer), Rc::clone(door));
+    let Entrance { proxy_protocol: proxied, tls, .. } = entrance.clone();
     tokio::task::spawn_local(async move {
-        let met = match entrance.proxy_protocol {
+        let met = match proxied {
             ProxyProtocol::Refused => Some((peer, entered, place)),
             // In a box of its own: others need no room for it.
             ProxyProtocol::Required => Box::pin(proxied::meet(&stream, (peer, entered, place), &door)).await,
         };
-        if let Some((peer, entered, place)) = met {
-            connection::serve(stream, peer, door).await;
-            drop((entered, place));
+        let Some((peer, entered, place)) = met else { return };
+        let socket = match tls {
+            None => Some(Socket::Plain(stream)),
+            // In a box, which is gone when the handshake is.
+            Some(tls) => Box::pin(shake(stream, &tls, &peer, &*door)).await,
+        };
+        if let Some(socket) = socket {
+            connection::serve(socket, peer, door).await;
         }
+        drop((entered, place));
     });
+}
+
+/// Shakes hands over TLS; `None` where that fails.
+async fn shake<D: Door>(stream: TcpStream, tls: &Terminator, peer: &Peer, door: &D) -> Option<Socket> {
+    match tls.accept(stream).await {
+        Ok(stream) => {
+            let session = stream.get_ref().1;
+            door.shaken(session.handshake_kind() == Some(HandshakeKind::Resumed));
+            if let Some(name) = session.peer_certificates().and_then(|chain| subject::of(chain.first()?)) {
+                peer.has_proved(name);
+            }
+            Some(Socket::Tls(Box::new(stream.into())))
+        }
+        Err(why) => {
+            door.unshaken(peer, &why);
+            None
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Who is at the other end of a client's connection, how long it may take, and whether it is to end.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Context, Waker};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
+use super::Entrance;
 use super::clock::Clock;
 use super::proxy_protocol::{Header, Source};
 use crate::config::listen::HttpsOnly;
@@ -51,6 +52,7 @@ pub struct Peer {
     pub https_only: HttpsOnly,
     /// A hop could not say who it is: `ip` is the hop's, and what is said is not.
     unknown: bool,
+    certificate: OnceCell<Box<str>>,
     clock: Rc<Clock>,
     deadline: Cell<Option<Instant>>,
     late: Cell<bool>,
@@ -70,6 +72,7 @@ impl Peer {
             scheme: Scheme::Http,
             https_only: HttpsOnly::Off,
             unknown: false,
+            certificate: OnceCell::new(),
             clock: Rc::clone(clock),
             deadline: Cell::new(None),
             late: Cell::new(false),
@@ -79,10 +82,11 @@ impl Peer {
         }
     }
 
-    /// The same, where a listener asks this of it.
+    /// The same, where it comes in through this.
     #[must_use]
-    pub fn asked(self, https_only: HttpsOnly) -> Self {
-        Self { https_only, ..self }
+    pub fn through(self, entrance: &Entrance) -> Self {
+        let scheme = if entrance.tls.is_some() { Scheme::Https } else { Scheme::Http };
+        Self { https_only: entrance.https_only, scheme, ..self }
     }
 
     /// Who is behind this hop, by its PROXY header.
@@ -93,7 +97,8 @@ impl Peer {
             Source::Hop | Source::Unknown => SocketAddr::new(self.ip, 0),
         };
         Self {
-            scheme: header.scheme,
+            // What is under TLS here is so whatever a hop says of its own client.
+            scheme: if self.scheme == Scheme::Https { Scheme::Https } else { header.scheme },
             https_only: self.https_only,
             unknown: header.source == Source::Unknown,
             ..Self::new(address, &self.clock)
@@ -104,6 +109,18 @@ impl Peer {
     #[must_use]
     pub fn is_trusted(&self, proxies: &[IpNet]) -> bool {
         !self.unknown && is_one_of(self.ip, proxies)
+    }
+
+    /// Who it has proved to be by a certificate: [`crate::identity::key::CERTIFICATE`] and a name.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&str> {
+        self.certificate.get().map(|name| &**name)
+    }
+
+    /// It has proved this in its handshake.
+    pub(super) fn has_proved(&self, name: String) {
+        // There is one handshake.
+        let _ = self.certificate.set(name.into());
     }
 
     /// What time it is.

@@ -8,16 +8,16 @@ use std::task::{Context, Poll};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use super::streams::Sender;
+use crate::socket::Socket;
 
 /// What the bytes of a channel pass through.
 #[derive(Debug)]
 pub enum Pipe {
     /// A connection that was HTTP/1.
-    Connection(TcpStream),
+    Connection(Socket),
     /// A stream of a connection of HTTP/2.
     Stream(Stream),
 }

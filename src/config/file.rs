@@ -124,7 +124,7 @@ fn config(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<Config> {
 
 fn fixed(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Fixed> {
     let listen = top.need("listen", "where clients connect: `listen: [{ address: 0.0.0.0:8080 }]`", report);
-    let listen = listen.and_then(|node| listen::Listen::read(node, report));
+    let listen = listen.and_then(|node| listen::Listen::read(node, path, report));
     let admin = top.or("admin", listen::Admin::default(), report, listen::Admin::read);
     let workers = top.maybe("workers", report, |node, report| {
         node.whole("`workers`", 1, 1024, report).and_then(|count| usize::try_from(count).ok())

@@ -10,7 +10,7 @@ use super::node::{Name, Node, Value};
 use super::problem::Place;
 use super::twins::twins;
 use crate::identity::hashing::Hashing;
-use crate::identity::key::{Digest, DigestError};
+use crate::identity::key::{CERTIFICATE, Digest, DigestError};
 use crate::identity::scope::Scopes;
 
 /// One keys file. Rows that had a problem are not in it: they open nothing.
@@ -240,8 +240,18 @@ impl Row {
         if let Some(plain) = fields.take_stray("key") {
             report.error(plain.place, format!("{} holds a plain key", fields.what), MAKE_A_DIGEST);
         }
-        let digest = fields.need("digest", "`scopegate keys add --stdin` makes one", report);
-        self.digest = digest.and_then(|node| read_digest(node, met.hashing, report));
+        self.digest = match fields.take("certificate") {
+            Some(node) => node
+                .text("`certificate`", report)
+                .map(|name| met.hashing.digest(format!("{CERTIFICATE}{name}").as_bytes())),
+            None => fields
+                .need("digest", "`scopegate keys add --stdin` makes one", report)
+                .and_then(|node| read_digest(node, met.hashing, report)),
+        };
+        if let Some(node) = fields.take_stray("digest") {
+            let hint = "a row is for one of them: write two rows, each with an id";
+            report.error(node.place, format!("{} has a `digest` and a `certificate`", fields.what), hint);
+        }
         let team = fields.need("team", "the team whose ceiling it has: `team: acme`", report);
         self.team = team.and_then(|node| Some((node.place, met.team(node.text("`team`", report)?))));
         let scopes = fields

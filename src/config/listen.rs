@@ -1,12 +1,14 @@
 //! `listen:`, `admin:`, `workers:` and `log:`: what is bound once, at the start.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 
 use super::fields::{Fields, Report};
 use super::node::Node;
 use super::problem::Place;
+use super::tls::Tls;
 
 /// One socket that clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,21 +19,25 @@ pub struct Listen {
     pub proxy_protocol: ProxyProtocol,
     /// What becomes of a request that came over plain HTTP.
     pub https_only: HttpsOnly,
+    /// Set where clients speak TLS.
+    pub tls: Option<Tls>,
 }
 
 /// Whether connections begin with a PROXY protocol header. There is no "maybe": who may leave it out may write it himself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ProxyProtocol {
     /// Such a header is no HTTP. The default: most balancers send none.
+    #[default]
     Refused,
     /// One of `trusted_proxies` sends it first.
     Required,
 }
 
 /// What becomes of a request that came over plain HTTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum HttpsOnly {
     /// It is as good as any. The default: behind a mesh or a balancer all of it is plain.
+    #[default]
     Off,
     /// It is refused.
     Refuse,
@@ -84,7 +90,7 @@ impl Default for Log {
 }
 
 impl Listen {
-    pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Option<Vec<Self>> {
+    pub(super) fn read(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<Vec<Self>> {
         let items = node.list("`listen`", report)?;
         if items.is_empty() {
             report.error(
@@ -94,10 +100,10 @@ impl Listen {
             );
         }
         // All of them are read, so that the problems of all are found.
-        items.iter().map(|item| Self::read_one(item, report)).collect::<Vec<_>>().into_iter().collect()
+        items.iter().map(|item| Self::read_one(item, path, report)).collect::<Vec<_>>().into_iter().collect()
     }
 
-    fn read_one(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+    fn read_one(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<Self> {
         let mut fields = Fields::of(node, "an item of `listen`", report)?;
         let address = address(&mut fields, report);
         let proxy_protocol = fields.or("proxy_protocol", ProxyProtocol::Refused, report, |node, report| {
@@ -109,8 +115,9 @@ impl Listen {
                 [("off", HttpsOnly::Off), ("refuse", HttpsOnly::Refuse), ("redirect", HttpsOnly::Redirect)];
             node.one_of("`https_only`", &words, report)
         });
+        let tls = fields.maybe("tls", report, |node, report| Tls::read(node, path, report));
         fields.done(report);
-        Some(Self { address: address?, proxy_protocol: proxy_protocol?, https_only: https_only? })
+        Some(Self { address: address?, proxy_protocol: proxy_protocol?, https_only: https_only?, tls: tls? })
     }
 
     /// Nobody could connect to a listener whose header nobody may send.

@@ -21,6 +21,7 @@ pub mod route;
 mod scalar;
 pub mod sources;
 pub mod surface;
+pub mod tls;
 mod twins;
 pub mod upstream;
 pub mod values;

@@ -67,6 +67,17 @@ pub enum Access {
     Key,
 }
 
+/// What a caller is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Its key.
+    Key,
+    /// The certificate of its connection.
+    Certificate,
+    /// Its key, over a connection with a certificate.
+    Both,
+}
+
 /// What the caller must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requirement {

@@ -6,7 +6,7 @@ use super::fields::{Fields, Report, place_of};
 use super::limits::{Limits, Timeouts};
 use super::node::{Name, Node};
 use super::problem::Place;
-use super::route::{Access, Context, ERROR_FORMS, ErrorForm, Route};
+use super::route::{Access, Context, ERROR_FORMS, ErrorForm, Proof, Route};
 use crate::identity::scope::Scopes;
 
 /// One part of the service.
@@ -16,6 +16,8 @@ pub struct Surface {
     pub name: Box<str>,
     /// Whether a key is asked for.
     pub access: Access,
+    /// What its callers are known by.
+    pub proof: Proof,
     /// The flags that must all be on: places in [`super::Live::flags`].
     pub flags: Vec<usize>,
     /// Where its requests go: a place in [`super::Live::upstreams`].
@@ -158,14 +160,8 @@ impl Surface {
     ) -> Option<(Self, Vec<Place>)> {
         let what = format!("surface `{name}`");
         let mut fields = Fields::of(node, &what, report)?;
-        let access = fields.need(
-            "access",
-            "write `access: key`, or `access: open` where the upstream has checks of its own",
-            report,
-        );
-        let access = access.and_then(|node| {
-            node.one_of("`access`", &[("open", Access::Open), ("key", Access::Key)], report)
-        });
+        let access = access(&mut fields, report);
+        let (access, proof) = (access.map(|(access, _)| access), access.map(|(_, proof)| proof));
         let flags = fields.or("flags", Vec::new(), report, |node, report| named.flags(node, report));
         let upstream = fields.or("upstream", 0, report, |node, report| {
             place_of(named.upstreams, node.text("`upstream`", report)?, "upstream", node.place, report)
@@ -198,6 +194,7 @@ impl Surface {
         let surface = Self {
             name: name.into(),
             access: access?,
+            proof: proof?,
             flags: flags?,
             upstream: upstream?,
             private: private?,
@@ -221,6 +218,17 @@ fn routes_of(what: &str, node: &Node, context: Context<'_>, report: &mut Report<
         );
     }
     read
+}
+
+fn access(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Option<(Access, Proof)> {
+    let hint = "write `access: key`, or `access: open` where the upstream has checks of its own";
+    let words = [
+        ("open", (Access::Open, Proof::Key)),
+        ("key", (Access::Key, Proof::Key)),
+        ("certificate", (Access::Key, Proof::Certificate)),
+        ("key_and_certificate", (Access::Key, Proof::Both)),
+    ];
+    fields.need("access", hint, report)?.one_of("`access`", &words, report)
 }
 
 /// A channel belongs to the key that it was opened with, or to the one that its session was minted with.

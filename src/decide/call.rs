@@ -25,6 +25,8 @@ pub struct Call<'a> {
     pub query: Option<&'a str>,
     /// Credentials and what browsers ask are read from here.
     pub fields: &'a Fields,
+    /// Who its connection has proved to come from: [`crate::identity::key::CERTIFICATE`] and a name.
+    pub certificate: Option<&'a str>,
     /// When it came: keys expire.
     pub now: SystemTime,
     /// It came as extended CONNECT (RFC 8441).
@@ -40,8 +42,16 @@ impl<'a> Call<'a> {
         }
         host(head)?;
         let Head { method, fields, version, .. } = head;
-        let extended = head.is_extended();
-        Ok(Self { method, version: *version, path: head.path(), query: head.query(), fields, now, extended })
+        Ok(Self {
+            method,
+            version: *version,
+            path: head.path(),
+            query: head.query(),
+            fields,
+            certificate: None,
+            now,
+            extended: head.is_extended(),
+        })
     }
 
     /// The method that a CORS preflight asks for (Fetch standard, "CORS-preflight fetch"); `None` for

@@ -1,11 +1,46 @@
-//! The API key that a request carries.
+//! What a caller is known by: the API key that a request carries, or the certificate of its connection.
 //!
 //! TelAPI's documentation asks for `Authorization: Bearer`; its own SDK sends `X-API-Key`. Both are read,
 //! and a request that says two different things is refused rather than guessed at.
 
+use super::call::Call;
 use super::denial::Denial;
+use super::{Policy, usable};
+use crate::config::route::Proof;
+use crate::identity::caller::Caller;
+use crate::identity::made;
+use crate::keys::KeySource;
+use crate::keys::presented::Presented;
 use crate::message::field::Kind;
 use crate::message::fields::Fields;
+
+/// Who makes a call, by what this proof asks for.
+pub(super) async fn caller(
+    policy: &Policy,
+    proof: Proof,
+    keys: &impl KeySource,
+    call: &Call<'_>,
+) -> Result<Caller, Denial> {
+    let presented = match (proof, call.certificate) {
+        (Proof::Key, _) | (Proof::Both, Some(_)) => presented(policy, call)?,
+        (Proof::Certificate, Some(name)) => Presented::before(policy.hashing.digest(name.as_bytes())),
+        (Proof::Certificate | Proof::Both, None) => return Err(Denial::CertificateMissing),
+    };
+    let found = keys.find(&presented).await?;
+    if proof == Proof::Certificate && found.is_none() {
+        return Err(Denial::CertificateUnknown);
+    }
+    usable(found, call.now)
+}
+
+/// The key of a call.
+fn presented<'a>(policy: &Policy, call: &Call<'a>) -> Result<Presented<'a>, Denial> {
+    let key = find(call.fields)?;
+    if policy.key_prefix.as_deref().is_some_and(|prefix| !made::may_be_whole(prefix, key)) {
+        return Err(Denial::KeyMalformed);
+    }
+    Ok(Presented { digest: policy.hashing.digest(key), key: Some(key) })
+}
 
 /// The key of a request, as bytes of its head.
 pub fn find(fields: &Fields) -> Result<&[u8], Denial> {

@@ -40,6 +40,10 @@ pub enum Denial {
     },
     /// No key.
     KeyMissing,
+    /// No certificate.
+    CertificateMissing,
+    /// Nobody's certificate.
+    CertificateUnknown,
     /// No key in a key's header.
     KeyMalformed,
     /// A key's header twice.
@@ -119,6 +123,8 @@ impl Denial {
             Self::UpgradeRequired => Reason::UpgradeRequired,
             Self::FlagOff { .. } => Reason::FlagOff,
             Self::KeyMissing => Reason::KeyMissing,
+            Self::CertificateMissing => Reason::CertificateMissing,
+            Self::CertificateUnknown => Reason::CertificateUnknown,
             Self::KeyMalformed => Reason::KeyMalformed,
             Self::KeyRepeated => Reason::KeyRepeated,
             Self::KeyConflict => Reason::KeyConflict,
@@ -145,6 +151,8 @@ impl Denial {
             | Self::RouteUnknown { .. }
             | Self::UpgradeRequired
             | Self::KeyMissing
+            | Self::CertificateMissing
+            | Self::CertificateUnknown
             | Self::KeyMalformed
             | Self::KeyRepeated
             | Self::KeyConflict
@@ -169,6 +177,8 @@ impl Denial {
             | Self::UpgradeRequired
             | Self::FlagOff { .. }
             | Self::KeyMissing
+            | Self::CertificateMissing
+            | Self::CertificateUnknown
             | Self::KeyMalformed
             | Self::KeyRepeated
             | Self::KeyConflict

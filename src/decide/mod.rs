@@ -19,9 +19,7 @@ use crate::config::route::{Access, ErrorForm, Requirement};
 use crate::flags::Flags;
 use crate::identity::caller::Caller;
 use crate::identity::hashing::Hashing;
-use crate::identity::made;
 use crate::identity::scope::Scopes;
-use crate::keys::presented::Presented;
 use crate::keys::{Entry, KeySource, State};
 use crate::observe::reason::Reason;
 
@@ -155,12 +153,14 @@ impl Policy {
     fn covers(&self, route: RouteId, other: RouteId) -> bool {
         let demand = |id: RouteId| {
             let route = self.routes.get(id)?;
-            Some((&self.surfaces.get(route.surface)?.flags, route.requirement))
+            let surface = self.surfaces.get(route.surface)?;
+            Some((surface, route.requirement))
         };
         let (Some((had, meets)), Some((wanted, demanded))) = (demand(route), demand(other)) else {
             return false;
         };
-        wanted.iter().all(|flag| had.contains(flag)) && meets.covers(demanded)
+        let proves = had.proof == wanted.proof || wanted.access == Access::Open;
+        proves && wanted.flags.iter().all(|flag| had.flags.contains(flag)) && meets.covers(demanded)
     }
 
     /// A path that no route matched, with every segment that is not in the configuration hidden: it may be a
@@ -208,7 +208,7 @@ async fn stages<'p>(
     let caller = match surface.access {
         Access::Open => None,
         Access::Key => {
-            let caller = caller(policy, keys, call).await?;
+            let caller = credential::caller(policy, surface.proof, keys, call).await?;
             scope::check(&policy.scopes, route.requirement, &caller)?;
             Some(caller)
         }
@@ -287,16 +287,6 @@ fn asked(call: &Call<'_>, route: &Route, surface: &Surface) -> Result<Ask, Denia
     }
 }
 
-async fn caller(policy: &Policy, keys: &impl KeySource, call: &Call<'_>) -> Result<Caller, Denial> {
-    let key = credential::find(call.fields)?;
-    if policy.key_prefix.as_deref().is_some_and(|prefix| !made::may_be_whole(prefix, key)) {
-        return Err(Denial::KeyMalformed);
-    }
-    let presented = Presented { digest: policy.hashing.digest(key), key: Some(key) };
-    let found = keys.find(&presented).await;
-    usable(found?, call.now)
-}
-
 /// The caller of an entry whose key may be used at this time.
 pub fn usable(entry: Option<Entry>, now: SystemTime) -> Result<Caller, Denial> {
     let entry = entry.ok_or(Denial::KeyUnknown)?;
@@ -338,7 +328,7 @@ async fn other_methods<'p>(
             return denial;
         }
         if surface.access == Access::Key {
-            match caller(policy, keys, call).await {
+            match credential::caller(policy, surface.proof, keys, call).await {
                 Ok(caller) => holder = Some(caller),
                 Err(denial) => return denial,
             }
@@ -365,6 +355,7 @@ mod tests {
 
     use super::*;
     use crate::keys::SourceError;
+    use crate::keys::presented::Presented;
     use crate::message::fields::Fields;
 
     struct Down;
@@ -390,6 +381,7 @@ mod tests {
                 path: "/api/v1/apps",
                 query: None,
                 fields: &fields,
+                certificate: None,
                 now: SystemTime::UNIX_EPOCH,
                 extended: false,
             };

@@ -29,6 +29,7 @@ use crate::accept::clock::Clock;
 use crate::config::limits::Timeouts;
 use crate::message::chunk::Chunk;
 use crate::message::invalid::Invalid;
+use crate::socket::Socket;
 
 /// Unused connections that a worker keeps for each upstream: what a burst leaves behind, and no more.
 const KEPT: usize = 256;
@@ -194,7 +195,7 @@ impl Client {
                     upstream.meters.connects.inc();
                     // A failure here means that the peer has gone; the request that follows will say so.
                     let _ = socket.set_nodelay(true);
-                    return Ok(self.wires.open(socket, address));
+                    return Ok(self.wires.open(socket.into(), address));
                 }
                 Ok(Err(source)) => fault = Fault::Refused { address, source },
                 Err(_) if limit < timeouts.connect => return Err(Fault::TotalTimeout),
@@ -246,7 +247,7 @@ impl Lease {
 
     /// The socket of an answer that switched protocols, with what reads from it.
     #[must_use]
-    pub fn into_socket(self) -> Option<(TcpStream, Rc<Chunk>)> {
+    pub fn into_socket(self) -> Option<(Socket, Rc<Chunk>)> {
         let Self { wire, client, .. } = self;
         Wire::into_socket(wire).map(|socket| (socket, Rc::clone(&client.chunk)))
     }

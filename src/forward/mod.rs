@@ -18,7 +18,6 @@ use bytes::Bytes;
 use data_encoding::BASE64;
 use http::{StatusCode, Version};
 use sha1::{Digest as _, Sha1};
-use tokio::net::TcpStream;
 
 use crate::accept::body::{Broken, Incoming};
 use crate::decide::permit::{Ask, Permit};
@@ -28,6 +27,7 @@ use crate::message::field::Kind;
 use crate::message::fields::Fields;
 use crate::message::head::Head;
 use crate::observe::record::Id;
+use crate::socket::Socket;
 
 use body::Body;
 use client::{Answered, Client, Target};
@@ -47,7 +47,7 @@ pub struct Forwarded {
 #[derive(Debug)]
 pub struct Switched {
     /// Its socket.
-    pub upstream: TcpStream,
+    pub upstream: Socket,
     /// What it has said already.
     pub early: Bytes,
     /// What the worker reads into.

@@ -4,23 +4,22 @@
 //! request pays for a timer, or for reading a clock, of its own.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, ErrorKind, IoSlice};
-use std::net::{Shutdown, SocketAddr};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use socket2::SockRef;
 use tokio::io::AsyncWrite as _;
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use super::fault::Fault;
 use crate::accept::clock::Clock;
 use crate::config::limits::Timeouts;
 use crate::message::chunk::Chunk;
+use crate::socket::Socket;
 
 /// Who is being waited for, and so whose fault a silence is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +39,7 @@ enum Waiting {
 pub struct Wire {
     /// Where it leads.
     pub address: SocketAddr,
-    socket: RefCell<TcpStream>,
+    socket: RefCell<Socket>,
     clock: Rc<Clock>,
     /// How long the upstream may take to its first byte, and how long each side between two pieces: of this request.
     limits: Cell<(Duration, Duration)>,
@@ -67,7 +66,7 @@ impl Wires {
     }
 
     /// A wire for a socket that has just been connected.
-    pub fn open(&self, socket: TcpStream, address: SocketAddr) -> Rc<Wire> {
+    pub fn open(&self, socket: Socket, address: SocketAddr) -> Rc<Wire> {
         let wire = Rc::new(Wire {
             address,
             socket: RefCell::new(socket),
@@ -110,16 +109,20 @@ impl Wire {
         }
     }
 
+    /// Sends what TLS holds back.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.socket.borrow_mut()).poll_flush(cx)
+    }
+
     /// Open, and nothing has come that nobody asked for. Costs a system call only where something has.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        let read = self.socket.borrow().try_read(&mut [0]);
-        matches!(read, Err(error) if error.kind() == ErrorKind::WouldBlock)
+        self.socket.borrow_mut().is_quiet()
     }
 
     /// The socket, where nobody else holds the wire.
     #[must_use]
-    pub fn into_socket(this: Rc<Self>) -> Option<TcpStream> {
+    pub fn into_socket(this: Rc<Self>) -> Option<Socket> {
         Rc::into_inner(this).map(|wire| wire.socket.into_inner())
     }
 
@@ -199,8 +202,7 @@ impl Wire {
 
     /// Ends it for everybody who reads or writes on it.
     pub fn cut(&self) {
-        // A socket that cannot be shut down has been already.
-        let _ = SockRef::from(&*self.socket.borrow()).shutdown(Shutdown::Both);
+        self.socket.borrow().cut();
     }
 
     /// The wait that was too long, if one was.

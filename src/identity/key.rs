@@ -5,6 +5,10 @@ use std::fmt;
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
+/// What the name of a client's certificate is digested behind. It holds a space, and no key does: nobody can send a key that
+/// is taken for a certificate.
+pub const CERTIFICATE: &str = "certificate ";
+
 /// The digest of an API key's bytes: SHA-256, or what [`super::hashing::Hashing`] makes of them.
 ///
 /// A key has enough randomness that a fast hash is safe: there is no dictionary to try.

@@ -5,7 +5,7 @@
 
 use std::array::from_fn;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -58,6 +58,11 @@ pub struct Metrics {
     pub unproxied: IntCounterVec,
     /// Connections of HTTP/2 that did not end well, by the protocol's name for why.
     pub http2_broken: IntCounterVec,
+    /// Handshakes of TLS that were good, by their kind.
+    pub handshakes: IntCounterVec,
+    /// Handshakes of TLS that were not, by why.
+    pub handshakes_failed: IntCounterVec,
+    certificate_ends: IntGaugeVec,
     /// WebSocket tunnels that are open.
     pub tunnels: IntGauge,
     /// WebSocket tunnels that were opened.
@@ -151,6 +156,9 @@ impl Metrics {
             connections_refused: counters(r, "scopegate_connections_refused_total", "Connections that were not taken, by the limit that was reached.", &["limit"]),
             unproxied: counters(r, "scopegate_proxy_headers_refused_total", "Connections closed because they did not begin with a PROXY header that may be believed.", &["reason"]),
             http2_broken: counters(r, "scopegate_http2_broken_total", "Connections of HTTP/2 that did not end well.", &["reason"]),
+            handshakes: counters(r, "scopegate_tls_handshakes_total", "TLS handshakes with clients that were good.", &["kind"]),
+            handshakes_failed: counters(r, "scopegate_tls_handshakes_failed_total", "TLS handshakes with clients that failed.", &["reason"]),
+            certificate_ends: gauges(r, "scopegate_certificate_expiry_timestamp_seconds", "When a certificate of a listener ends.", &["file"]),
             tunnels: gauge(r, "scopegate_tunnels", "WebSocket tunnels that are open."),
             tunnels_opened: counter(r, "scopegate_tunnels_opened_total", "WebSocket tunnels that were opened."),
             lines_dropped: counter(r, "scopegate_access_log_dropped_total", "Access log lines that nobody read in time."),
@@ -174,7 +182,7 @@ impl Metrics {
             registry: registry.clone(),
         };
         gauges(r, "scopegate_build_info", "1 for the version that runs.", &["version"]).with_label_values(&[version]).set(1);
-        for file in ["config", "keys"] {
+        for file in ["config", "keys", "tls"] {
             for result in [Reload::Applied, Reload::Refused] {
                 metrics.reloads.with_label_values(&[file, result.label()]);
             }
@@ -299,6 +307,12 @@ impl Metrics {
     /// Counts a change of a file.
     pub fn reloaded(&self, file: &str, result: Reload) {
         self.reloads.with_label_values(&[file, result.label()]).inc();
+    }
+
+    /// Says when a certificate ends.
+    pub fn certificate_ends(&self, file: &str, at: SystemTime) {
+        let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.certificate_ends.with_label_values(&[file]).set(i64::try_from(at.as_secs()).unwrap_or(i64::MAX));
     }
 
     /// Says which configuration is in force.

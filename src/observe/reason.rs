@@ -45,6 +45,10 @@ pub enum Reason {
     FlagOff,
     /// No key came.
     KeyMissing,
+    /// The connection has no certificate.
+    CertificateMissing,
+    /// Nobody has this certificate.
+    CertificateUnknown,
     /// A key header holds no key.
     KeyMalformed,
     /// A key header stands twice.
@@ -123,7 +127,7 @@ impl Reason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 51] = [
         Self::Passed,
         Self::Preflight,
         Self::RequestInvalid,
@@ -143,6 +147,8 @@ impl Reason {
         Self::UpgradeRequired,
         Self::FlagOff,
         Self::KeyMissing,
+        Self::CertificateMissing,
+        Self::CertificateUnknown,
         Self::KeyMalformed,
         Self::KeyRepeated,
         Self::KeyConflict,
@@ -211,6 +217,8 @@ impl Reason {
             Self::UpgradeRequired => ("upgrade_required", 426, "This path takes WebSocket handshakes only."),
             Self::FlagOff => ("flag_off", 403, "This part of the service is turned off."),
             Self::KeyMissing => ("key_missing", 401, "An API key is required: send it as `Authorization: Bearer` or as `X-API-Key`."),
+            Self::CertificateMissing => ("certificate_missing", 401, "A client certificate is required: connect with one."),
+            Self::CertificateUnknown => ("certificate_unknown", 401, "This client certificate is not known."),
             Self::KeyMalformed => ("key_malformed", 401, "The header that should hold an API key does not hold one."),
             Self::KeyRepeated => ("key_repeated", 401, "A header with an API key stands more than once."),
             Self::KeyConflict => ("key_conflict", 401, "Authorization and X-API-Key hold different keys. Send one of them."),

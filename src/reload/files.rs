@@ -6,12 +6,14 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::kept::Kept;
+use super::pairs::Pairs;
 use super::stamp::Stamp;
 use crate::config::Config;
 use crate::config::file::{self, Loaded};
 use crate::config::problem::Problems;
 use crate::config::sources::Source;
 use crate::keys::table::Table;
+use crate::tls::Terminator;
 
 /// The files that a process runs on.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub struct Files {
     pub(super) config_stamp: Stamp,
     /// In the order of the configuration.
     pub(super) keys: Vec<Kept>,
+    /// In the order of `listen:`.
+    pub(super) tls: Vec<Option<Pairs>>,
 }
 
 impl Files {
@@ -30,7 +34,12 @@ impl Files {
     pub fn load(path: &Path) -> Result<Loaded<Self>, Problems> {
         let config_text = file::read(path)?;
         let Loaded { value: config, mut problems } = file::parse(path, &config_text)?;
-        let (mut good, mut keys) = (true, Vec::new());
+        let (mut good, mut keys, mut tls) = (true, Vec::new(), Vec::new());
+        for listen in &config.fixed.listen {
+            let pairs = listen.tls.as_ref().map(|written| Pairs::load(written, &mut problems));
+            good &= !matches!(pairs, Some(None));
+            tls.push(pairs.flatten());
+        }
         for source in in_files(&config) {
             let mut kept = Kept::new(source.clone(), Arc::default());
             good &= kept.load(&config.live.scopes, &config.fixed.key_digest.hashing, &mut problems);
@@ -40,7 +49,7 @@ impl Files {
             return Err(problems);
         }
         let (path, config_stamp) = (path.to_owned(), Stamp::default());
-        Ok(Loaded { value: Self { path, config_text, config, config_stamp, keys }, problems })
+        Ok(Loaded { value: Self { path, config_text, config, config_stamp, keys, tls }, problems })
     }
 
     /// The last good configuration.
@@ -55,6 +64,11 @@ impl Files {
         self.keys.iter().map(|kept| Arc::clone(&kept.table)).collect()
     }
 
+    /// What ends TLS, in the order of `listen:`.
+    pub fn terminators(&self) -> impl Iterator<Item = Option<Arc<Terminator>>> {
+        self.tls.iter().map(|pairs| pairs.as_ref().map(|pairs| Arc::clone(&pairs.terminator)))
+    }
+
     /// Names the configuration in force: the start of the SHA-256 of its text.
     #[must_use]
     pub fn hash(&self) -> String {
@@ -66,6 +80,7 @@ impl Files {
     pub(super) fn forget_stamps(&mut self) {
         self.config_stamp.forget();
         self.keys.iter_mut().for_each(Kept::forget_stamps);
+        self.tls.iter_mut().flatten().for_each(Pairs::forget_stamps);
     }
 
     /// Takes another configuration. Its keys files are read at the next look; until they can be, the last good keys of the

@@ -5,6 +5,7 @@
 
 mod files;
 mod kept;
+mod pairs;
 mod stamp;
 
 use std::collections::BTreeSet;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 use crate::config::Config;
 use crate::config::file::{self, Loaded};
@@ -29,6 +30,9 @@ use kept::around;
 const SETTLE: Duration = Duration::from_millis(15);
 /// A folder that never rests is looked at all the same.
 const SETTLE_AT_MOST: Duration = Duration::from_millis(500);
+
+/// How often it is said that a certificate ends soon: each shift hears it once.
+const EXPIRY: Duration = Duration::from_secs(8 * 60 * 60);
 
 /// Keeps the snapshot in force up to the files.
 #[derive(Debug)]
@@ -67,8 +71,13 @@ impl Reloader {
     pub async fn run(mut self, mut signal: impl AsyncFnMut()) {
         // What changed between the first reading and the watch.
         self.look(Instant::now()).await;
+        let mut expiry = interval(EXPIRY);
         loop {
             tokio::select! {
+                _ = expiry.tick() => {
+                    self.files.tls.iter().flatten().for_each(|pairs| pairs.tell_expiry(&self.metrics));
+                    continue;
+                }
                 changed = self.changes.recv() => if changed.is_none() { std::future::pending::<()>().await },
                 () = signal() => {
                     tracing::info!("told to reload");
@@ -102,6 +111,7 @@ impl Reloader {
             }
             self.put_in_force(snapshot, began);
         }
+        self.files.tls.iter_mut().flatten().for_each(|pairs| pairs.look(&self.metrics));
         self.watch();
     }
 
@@ -176,6 +186,7 @@ impl Reloader {
         let Some(watcher) = &mut self.watcher else { return };
         let mut wanted = BTreeSet::from_iter(around(&self.files.path));
         wanted.extend(self.files.keys.iter().flat_map(kept::Kept::folders));
+        wanted.extend(self.files.tls.iter().flatten().flat_map(pairs::Pairs::folders));
         for old in self.watched.difference(&wanted) {
             let _ = watcher.unwatch(old);
         }

@@ -80,6 +80,7 @@ mod streams;
 mod surfaces;
 mod tidy;
 mod timeouts;
+mod tls;
 mod tunnels;
 mod uploads;
 mod webhooks;

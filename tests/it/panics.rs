@@ -21,6 +21,7 @@ use scopegate::accept::{self, Bounds, Door, Entrance, Malformed, Reply, Taken, W
 use scopegate::message::answer::Answer;
 use scopegate::message::fields::Fields;
 use scopegate::message::head::{Head, Limits};
+use scopegate::tls::failure::Failure;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::harness::client::{Client, get, request};
@@ -80,6 +81,10 @@ impl Door for Defective {
     }
 
     fn broke(&self, _: &'static str) {}
+
+    fn shaken(&self, _: bool) {}
+
+    fn unshaken(&self, _: &Peer, _: &Failure) {}
 
     fn turned_away(&self, _: &Peer, _: Unproxied) {}
 

@@ -164,8 +164,16 @@ impl Scopegate {
         let (path, query) =
             target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         let now = SystemTime::UNIX_EPOCH;
-        let (version, fields) = (Version::HTTP_11, &self.fields);
-        let call = Call { method, version, path, query, fields, now, extended: false };
+        let call = Call {
+            method,
+            version: Version::HTTP_11,
+            path,
+            query,
+            fields: &self.fields,
+            certificate: None,
+            now,
+            extended: false,
+        };
         let decided = pin!(decide(&self.policy, &self.keys, &call));
         let Poll::Ready((place, decision)) = decided.poll(&mut Context::from_waker(Waker::noop())) else {
             panic!("nothing is waited for");

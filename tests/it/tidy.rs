@@ -16,9 +16,9 @@ const ROWS: [&[&str]; 13] = [
     &["forward"],
     &["decide"],
     &["accept", "keys", "limits", "flags"],
-    &["observe"],
+    &["observe", "tls"],
     &["config"],
-    &["message", "identity"],
+    &["message", "identity", "socket"],
 ];
 /// A file that is longer is two files.
 const LONGEST_FILE: usize = 400;

@@ -1,5 +1,6 @@
 //! What every test of the whole program needs: the program, an upstream, a client, and patience.
 
+pub mod certificates;
 pub mod client;
 pub mod commands;
 pub mod find_my_way;

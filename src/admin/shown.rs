@@ -1,156 +1,25 @@
-//! The operator's door.
-//!
-//! | path | answer |
-//! | --- | --- |
-//! | `/livez` | 200 as long as the process runs |
-//! | `/readyz` | 200 once everything is there that a request needs, 503 before that and while draining |
-//! | `/metrics` | Prometheus' text format |
-//! | `/config` | the configuration in force, as JSON, to peers on this machine |
-//! | `POST /keys` | from peers on this machine: `key HEX`, `team NAME` or `all` has changed where keys live |
+//! The configuration in force, as `/config` shows it.
 
-use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
-use crate::accept::drain::Phase;
 use crate::config::cors::Origins;
 use crate::config::endpoint::{Http, Sent};
 use crate::config::key_digest::KeyDigest;
 use crate::config::listen::{Events, HttpsOnly, Listen, ProxyProtocol};
-use crate::config::route::{Access, ErrorForm, Requirement, Route};
+use crate::config::route::{Access, ErrorForm, Proof, Requirement, Route};
 use crate::config::sources::{
-    Cache, Columns, DigestForm, Fail, Kubernetes, Postgres, Redis, Server, Source, Tls,
+    Cache, Columns, DigestForm, Fail, Kubernetes, Postgres, Redis, Server, Source, Tls as Roots,
 };
 use crate::config::surface::{ChannelRefusal, OnFlagOff, OnRevoke, Surface};
+use crate::config::tls::{Clients, MinVersion, Pair, Tls, UnknownName};
 use crate::config::upstream::Address;
 use crate::config::values::size;
 use crate::config::{Config, Credential, Live};
-use crate::keys::news::News;
-use crate::snapshot::Shared;
-
-/// Bytes of news: more than a digest, and the name of any team.
-const NEWS_MOST: usize = 1024;
-/// After the system refused a connection, it gets this long to recover.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// Answers operators for as long as the process lives, through the drain too.
-pub async fn run(listener: TcpListener, shared: Shared) {
-    loop {
-        let Ok((stream, peer)) = listener.accept().await else {
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
-        let shared = shared.clone();
-        tokio::task::spawn_local(async move {
-            let service = service_fn(|request: Request<Incoming>| {
-                let shared = shared.clone();
-                async move { Ok::<_, Infallible>(answer(&shared, peer, request).await) }
-            });
-            // How a connection of an operator ends is no news.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
-}
-
-async fn answer(shared: &Shared, peer: SocketAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let is_near = peer.ip().to_canonical().is_loopback();
-    if request.uri().path() == "/keys" && *request.method() == Method::POST {
-        return if is_near && is_no_page(&request) {
-            changed(shared, request.into_body()).await
-        } else {
-            too_far()
-        };
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
-    match request.uri().path() {
-        "/livez" => text(StatusCode::OK, "live"),
-        "/readyz" => match (shared.drain.phase(), shared.current.is_ready()) {
-            (Phase::Serving, true) => text(StatusCode::OK, "ready"),
-            (Phase::Serving, false) => {
-                let what = shared.current.waits_for().unwrap_or("ask again");
-                text(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {what}"))
-            }
-            (Phase::Unready | Phase::Closing { .. }, _) => text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
-        },
-        "/metrics" => {
-            typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shared.metrics.text())
-        }
-        "/config" if is_near && is_no_page(&request) => {
-            let snapshot = shared.current.load();
-            let config = json!({ "generation": snapshot.generation, "config": shown(&snapshot.config) });
-            typed(StatusCode::OK, "application/json", format!("{config:#}\n").into())
-        }
-        "/config" => too_far(),
-        _ => text(StatusCode::NOT_FOUND, "/livez /readyz /metrics /config, and POST /keys"),
-    }
-}
-
-/// Whether no page of a browser asks, which may be anybody's: one says where it comes from, or is asked by a name that
-/// its owner has pointed here.
-fn is_no_page(request: &Request<Incoming>) -> bool {
-    let is_page = ["origin", "sec-fetch-site"].iter().any(|name| request.headers().contains_key(*name));
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
-    !is_page && (name == "localhost" || name.parse::<IpAddr>().is_ok())
-}
-
-fn too_far() -> Response<Full<Bytes>> {
-    text(StatusCode::FORBIDDEN, "only from this machine: ask inside the pod, or through a port-forward")
-}
-
-/// Somebody knows of a change of keys: what is kept of it is forgotten, and what lives on it is looked at.
-async fn changed(shared: &Shared, body: Incoming) -> Response<Full<Bytes>> {
-    let read = Limited::new(body, NEWS_MOST).collect().await;
-    let news = read.map_or(News::Garbage, |body| News::read(&String::from_utf8_lossy(&body.to_bytes())));
-    if news == News::Garbage {
-        return text(StatusCode::BAD_REQUEST, "write `key HEX`, `team NAME` or `all`");
-    }
-    let snapshot = shared.current.load();
-    if snapshot.keys.remotes().next().is_none() {
-        return text(StatusCode::CONFLICT, "keys are in files alone, which are watched");
-    }
-    for remote in snapshot.keys.remotes() {
-        if !remote.tell(news.clone()).await {
-            tracing::warn!(
-                kind = news.kind(),
-                source = remote.name(),
-                "told of a change of keys, which was not heard in time"
-            );
-            return text(StatusCode::SERVICE_UNAVAILABLE, "not heard in time: say it again");
-        }
-    }
-    tracing::info!(kind = news.kind(), "told of a change of keys");
-    text(StatusCode::OK, "told")
-}
-
-fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
-    typed(status, "text/plain; charset=utf-8", format!("{text}\n").into())
-}
-
-fn typed(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
-}
 
 /// The configuration with every default filled in. Nothing in it is secret: keys are a path.
-fn shown(config: &Config) -> Value {
+pub(super) fn shown(config: &Config) -> Value {
     let Config { fixed, live } = config;
     let Live { timeouts, limits, drain, .. } = live;
     let named = |upstream: &crate::config::upstream::Upstream| {
@@ -217,7 +86,7 @@ fn time(time: Duration) -> String {
     humantime::format_duration(time).to_string()
 }
 
-fn listen(Listen { address, proxy_protocol, https_only }: &Listen) -> Value {
+fn listen(Listen { address, proxy_protocol, https_only, tls }: &Listen) -> Value {
     json!({
         "address": address,
         "proxy_protocol": match proxy_protocol {
@@ -229,6 +98,20 @@ fn listen(Listen { address, proxy_protocol, https_only }: &Listen) -> Value {
             HttpsOnly::Refuse => "refuse",
             HttpsOnly::Redirect => "redirect",
         },
+        "tls": tls.as_ref().map(terminated),
+    })
+}
+
+fn terminated(Tls { certificates, min_version, unknown_name, handshake, clients }: &Tls) -> Value {
+    let pair = |Pair { certificate, key }: &Pair| json!({ "certificate": certificate, "key": key });
+    json!({
+        "certificates": certificates.iter().map(pair).collect::<Value>(),
+        "min_version": match min_version { MinVersion::Tls12 => "1.2", MinVersion::Tls13 => "1.3" },
+        "unknown_name": match unknown_name { UnknownName::First => "first", UnknownName::Refuse => "refuse" },
+        "handshake": time(*handshake),
+        "client_certificates": clients.as_ref().map(|Clients { ca, required, crl }| {
+            json!({ "ca": ca, "required": required, "crl": crl })
+        }),
     })
 }
 
@@ -279,8 +162,8 @@ fn postgres(server: &Postgres) -> Value {
         "url": url,
         "password_file": password_file,
         "tls": tls.as_ref().map(|tls| match tls {
-            Tls::System => json!("system"),
-            Tls::Authority(file) => json!({ "ca_file": file }),
+            Roots::System => json!("system"),
+            Roots::Authority(file) => json!({ "ca_file": file }),
         }),
         "query": query,
         "digest": match digest {
@@ -335,7 +218,12 @@ fn kubernetes(Kubernetes { namespace, labels, kubeconfig, stale_for }: &Kubernet
 fn surface(live: &Live, surface: &Surface) -> Value {
     let flag = |place: &usize| live.flags.get(*place).map(|flag| flag.name.to_string());
     json!({
-        "access": match surface.access { Access::Open => "open", Access::Key => "key" },
+        "access": match (surface.access, surface.proof) {
+            (Access::Open, _) => "open",
+            (Access::Key, Proof::Key) => "key",
+            (Access::Key, Proof::Certificate) => "certificate",
+            (Access::Key, Proof::Both) => "key_and_certificate",
+        },
         "upstream": live.upstreams.get(surface.upstream).map(|upstream| upstream.name.clone()),
         "flags": surface.flags.iter().filter_map(flag).collect::<Value>(),
         "private": surface.private,

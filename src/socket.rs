@@ -1,0 +1,124 @@
+//! A TCP connection, bare or under TLS, that is read and written in the same way.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+/// A TCP connection, bare or under TLS. Dropping it sends no `close_notify`: only [`AsyncWrite::poll_shutdown`] does, so
+/// that what is cut never looks whole (RFC 8446, 6.1).
+#[derive(Debug)]
+pub enum Socket {
+    /// Bare.
+    Plain(TcpStream),
+    /// Under TLS, whichever end we are. In a box, so that a bare one costs no more than it must.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl From<TcpStream> for Socket {
+    fn from(tcp: TcpStream) -> Self {
+        Self::Plain(tcp)
+    }
+}
+
+impl Socket {
+    /// The TCP connection below.
+    #[must_use]
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// What is written may rest in here until it is flushed.
+    #[must_use]
+    pub fn is_buffered(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Ends the TCP connection for everybody who reads or writes on it, without a goodbye.
+    pub fn cut(&self) {
+        // A socket that cannot be shut down has been already.
+        let _ = SockRef::from(self.tcp()).shutdown(Shutdown::Both);
+    }
+
+    /// When it is dropped, the other end gets a reset, and nothing that has not been sent yet.
+    pub fn reset_at_end(&self) {
+        // A socket that cannot be told so has ended already.
+        let _ = SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Open, and nothing has come that nobody asked for. Costs a system call only where something has. What TLS says of
+    /// itself (tickets, keys) is read here and is nothing.
+    #[must_use]
+    pub fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Plain(tcp) => {
+                matches!(tcp.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+            }
+            Self::Tls(tls) => {
+                let mut byte = [0];
+                let mut byte = ReadBuf::new(&mut byte);
+                Pin::new(tls).poll_read(&mut Context::from_waker(Waker::noop()), &mut byte).is_pending()
+            }
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, parts),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, parts),
+        }
+    }
+}
