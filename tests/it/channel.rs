@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
+use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Message, WebSocket};
@@ -19,7 +20,7 @@ const HANDSHAKE: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// A service that answers each text with itself; `close` is answered with 4042, `cut` with a hang-up.
-fn echo() -> Upstream {
+pub(crate) fn echo() -> Upstream {
     Upstream::with(|exchange| {
         if exchange.request.header("upgrade").is_none() {
             return exchange.reply("200 OK", "", "hello");
@@ -46,7 +47,8 @@ fn echo() -> Upstream {
 
 fn accept(exchange: &mut Exchange<'_>) {
     let answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ";
-    exchange.write(format!("{answer}{ACCEPT}\r\n\r\n"));
+    let key = exchange.request.header("sec-websocket-key").expect("a key").to_owned();
+    exchange.write(format!("{answer}{}\r\n\r\n", derive_accept_key(key.as_bytes())));
 }
 
 fn connect(address: SocketAddr, target: &str) -> WebSocket<TcpStream> {

@@ -81,6 +81,7 @@ mod surfaces;
 mod tidy;
 mod timeouts;
 mod tls;
+mod tls_crossings;
 mod tunnels;
 mod uploads;
 mod webhooks;
