@@ -41,6 +41,8 @@ pub struct Exchange {
     pub record: Record,
     /// What is known of the client's body.
     pub progress: Option<Rc<Progress>>,
+    /// Its peer may say where it really came from.
+    pub trusted: bool,
     /// Where a key was looked up, and admitted.
     pub guest: Option<Guest<Stay>>,
     snapshot: Rc<Held>,
@@ -76,8 +78,8 @@ impl Exchange {
         snapshot: &Rc<Held>,
         head: Option<&Head>,
         peer: &Rc<Peer>,
-        trusted: bool,
     ) -> Box<Self> {
+        let trusted = peer.is_trusted(&snapshot.live().trusted_proxies);
         metrics.in_flight.inc();
         let has = |kind| head.is_some_and(|head| head.fields.has(kind));
         if !trusted && has(Kind::ForwardedProto) {
@@ -92,6 +94,7 @@ impl Exchange {
         }
         Box::new(Self {
             record,
+            trusted,
             progress: None,
             guest: None,
             snapshot: Rc::clone(snapshot),

@@ -60,13 +60,6 @@ pub struct Gateway {
     unshaken: [Seldom; Failure::NAMES.len()],
 }
 
-/// Where a request came from.
-struct Origin<'a> {
-    peer: &'a Rc<Peer>,
-    /// The peer may say where it really came from.
-    trusted: bool,
-}
-
 impl Door for Gateway {
     type Body = Told;
 
@@ -74,11 +67,9 @@ impl Door for Gateway {
     /// the record is closed when the last byte has gone, or the client has.
     async fn serve(self: Rc<Self>, peer: Rc<Peer>, head: Head, body: Incoming) -> Reply<Told> {
         let snapshot = self.snapshot();
-        let trusted = peer.is_trusted(&snapshot.live().trusted_proxies);
-        let from = Origin { peer: &peer, trusted };
         let (metrics, lines) = (&self.shared.metrics, &self.lines);
-        let mut exchange = Exchange::open(metrics, lines, &snapshot, Some(&head), &peer, trusted);
-        match self.answer(&snapshot, &from, &head, body, &mut exchange).await {
+        let mut exchange = Exchange::open(metrics, lines, &snapshot, Some(&head), &peer);
+        match self.answer(&snapshot, &peer, &head, body, &mut exchange).await {
             Ok(Forwarded { answer, switched: None }) => {
                 let minting = session::minting(answer.status, &exchange, &self.shared.sessions);
                 exchange.answered(answer, minting).into()
@@ -100,8 +91,7 @@ impl Door for Gateway {
     /// What is no request has a record and an answer too.
     fn refuse(&self, peer: &Rc<Peer>, head: Option<&Head>, malformed: Malformed) -> Answer<Told> {
         let snapshot = self.snapshot();
-        let trusted = peer.is_trusted(&snapshot.live().trusted_proxies);
-        let mut exchange = Exchange::open(&self.shared.metrics, &self.lines, &snapshot, head, peer, trusted);
+        let mut exchange = Exchange::open(&self.shared.metrics, &self.lines, &snapshot, head, peer);
         let refusal = Refusal::Malformed(malformed);
         exchange.record.refused(refusal.reason(), refusal.detail());
         let mut answer = refuse::answer(&refusal, exchange.error_form(), &exchange.record.id);
@@ -165,15 +155,15 @@ impl Gateway {
     async fn answer(
         &self,
         snapshot: &Rc<Held>,
-        from: &Origin<'_>,
+        peer: &Rc<Peer>,
         head: &Head,
         body: Incoming,
         exchange: &mut Exchange,
     ) -> Result<Forwarded, Refusal> {
         let (route, decision, guest) = {
-            let certificate = from.peer.certificate();
-            let call = Call { certificate, ..Call::read(head, exchange.record.at)? };
-            secure::check(from.peer, from.trusted, head, exchange)?;
+            let mut call = Call::read(head, exchange.record.at)?;
+            call.certificate = peer.certificate();
+            secure::check(peer, exchange.trusted, head, exchange)?;
             let reception = Reception::new(&snapshot.keys, &self.guests);
             let (route, decision) = decide(&snapshot.policy, &reception, &call).await;
             (route, decision, reception.into_guest())
@@ -190,9 +180,9 @@ impl Gateway {
         }
         let upstream = snapshot.upstreams.get(permit.surface.upstream).expect("a surface names an upstream");
         let outbound = Outbound {
-            peer: from.peer,
-            trusted: from.trusted,
-            scheme: from.peer.scheme.as_str(),
+            peer,
+            trusted: exchange.trusted,
+            scheme: peer.scheme.as_str(),
             id: &exchange.record.id,
             body_most: permit.surface.body.unwrap_or(live.limits.body),
             strip_credential: live.credential == Credential::Strip,

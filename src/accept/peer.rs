@@ -52,7 +52,7 @@ pub struct Peer {
     pub https_only: HttpsOnly,
     /// A hop could not say who it is: `ip` is the hop's, and what is said is not.
     unknown: bool,
-    certificate: OnceCell<Box<str>>,
+    certificate: OnceCell<String>,
     clock: Rc<Clock>,
     deadline: Cell<Option<Instant>>,
     late: Cell<bool>,
@@ -113,14 +113,14 @@ impl Peer {
 
     /// Who it has proved to be by a certificate: [`crate::identity::key::CERTIFICATE`] and a name.
     #[must_use]
-    pub fn certificate(&self) -> Option<&str> {
-        self.certificate.get().map(|name| &**name)
+    pub fn certificate(&self) -> Option<&String> {
+        self.certificate.get()
     }
 
     /// It has proved this in its handshake.
     pub(super) fn has_proved(&self, name: String) {
         // There is one handshake.
-        let _ = self.certificate.set(name.into());
+        let _ = self.certificate.set(name);
     }
 
     /// What time it is.

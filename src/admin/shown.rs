@@ -14,6 +14,7 @@ use crate::config::sources::{
 };
 use crate::config::surface::{ChannelRefusal, OnFlagOff, OnRevoke, Surface};
 use crate::config::tls::{Clients, MinVersion, Pair, Tls, UnknownName};
+use crate::config::trust::Trust;
 use crate::config::upstream::Address;
 use crate::config::values::size;
 use crate::config::{Config, Credential, Live};
@@ -27,7 +28,7 @@ pub(super) fn shown(config: &Config) -> Value {
             Address::Socket(address) => address.to_string(),
             Address::Name { host, port } => format!("{host}:{port}"),
         };
-        (upstream.name.to_string(), json!({ "address": address }))
+        (upstream.name.to_string(), json!({ "address": address, "tls": upstream.tls.as_ref().map(trusted) }))
     };
     json!({
         "listen": fixed.listen.iter().map(listen).collect::<Value>(),
@@ -99,6 +100,15 @@ fn listen(Listen { address, proxy_protocol, https_only, tls }: &Listen) -> Value
             HttpsOnly::Redirect => "redirect",
         },
         "tls": tls.as_ref().map(terminated),
+    })
+}
+
+fn trusted(Trust { ca_file, server_name, identity }: &Trust) -> Value {
+    json!({
+        "ca_file": ca_file,
+        "server_name": server_name.to_str(),
+        "certificate": identity.as_ref().map(|pair| &pair.certificate),
+        "key": identity.as_ref().map(|pair| &pair.key),
     })
 }
 

@@ -11,6 +11,7 @@ use crate::config::upstream::{Address, Upstream};
 use crate::config::{Config, limits::Timeouts};
 use crate::keys::{SourceError, remote};
 use crate::reload::Files;
+use crate::tls::originator::Originator;
 
 /// Prints every problem; ends with [`PROBLEMS`] where one is more than a warning.
 pub(super) fn run(path: &Path, connect: bool) -> ExitCode {
@@ -90,9 +91,14 @@ fn reach(upstream: &Upstream, timeouts: &Timeouts) -> Result<(), String> {
             .collect(),
     };
     for address in addresses {
-        TcpStream::connect_timeout(&address, timeouts.connect).map_err(|error| {
+        let tcp = TcpStream::connect_timeout(&address, timeouts.connect).map_err(|error| {
             format!("upstream `{}`: error: {address} takes no connection: {error}\n  hint: is it running, and reachable from here?", upstream.name)
         })?;
+        if let Some(trust) = &upstream.tls {
+            Originator::try_once(trust, tcp, timeouts.connect).map_err(|error| {
+                format!("upstream `{}`: error: no TLS with {address}: {error}\n  hint: see \"Towards upstreams\" in docs/tls.md", upstream.name)
+            })?;
+        }
     }
     Ok(())
 }

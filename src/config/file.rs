@@ -139,7 +139,7 @@ fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Li
     let trusted_proxies = top.or("trusted_proxies", Vec::new(), report, networks);
     let hint = "where requests go: `upstreams: { telapi: { address: 127.0.0.1:3001 } }`";
     let upstream_node = top.need("upstreams", hint, report);
-    let upstreams = upstream_node.and_then(|node| upstream::Upstream::read(node, report));
+    let upstreams = upstream_node.and_then(|node| upstream::Upstream::read(node, path, report));
     let flag_node = top.take("flags");
     let flags = flag_node.map_or(Some(Vec::new()), |node| flags(node, report));
     let scopes = top.or("scopes", Scopes::default(), report, scopes);

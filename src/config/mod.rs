@@ -22,6 +22,7 @@ mod scalar;
 pub mod sources;
 pub mod surface;
 pub mod tls;
+pub mod trust;
 mod twins;
 pub mod upstream;
 pub mod values;

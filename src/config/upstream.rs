@@ -1,9 +1,11 @@
 //! `upstreams:`: the services behind us.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use super::fields::{Fields, Report};
 use super::node::Node;
+use super::trust::Trust;
 
 /// A service that requests are forwarded to, over HTTP/1.1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub struct Upstream {
     pub name: Box<str>,
     /// Where it is.
     pub address: Address,
+    /// Set where it speaks TLS.
+    pub tls: Option<Trust>,
 }
 
 /// Where a service is.
@@ -34,7 +38,8 @@ impl Address {
 }
 
 impl Upstream {
-    pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Option<Vec<Self>> {
+    pub(super) fn read(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<Vec<Self>> {
+        let folder = path.parent().unwrap_or(Path::new(""));
         let entries = node.mapping("`upstreams`", report)?;
         if entries.is_empty() {
             report.error(
@@ -48,19 +53,27 @@ impl Upstream {
             .iter()
             .map(|(name, value)| {
                 let known = name.word("the name of an upstream", report);
-                let upstream = Self::one(&name.text, value, report);
+                let upstream = Self::one(&name.text, value, folder, report);
                 known.and(upstream)
             })
             .collect();
         read.into_iter().collect()
     }
 
-    fn one(name: &str, node: &Node, report: &mut Report<'_>) -> Option<Self> {
+    fn one(name: &str, node: &Node, folder: &Path, report: &mut Report<'_>) -> Option<Self> {
         let what = format!("upstream `{name}`");
         let mut fields = Fields::of(node, &what, report)?;
         let address = fields.need("address", "write it as `address: host:port`", report);
+        let address = address.and_then(|node| Self::address(node, &what, report));
+        let tls = fields.maybe("tls", report, |node, report| {
+            // Where its address cannot be read, that has been said.
+            Trust::read(node, address.as_ref()?, folder, report)
+        });
         fields.done(report);
-        let node = address?;
+        Some(Self { name: name.into(), address: address?, tls: tls? })
+    }
+
+    fn address(node: &Node, what: &str, report: &mut Report<'_>) -> Option<Address> {
         let text = node.text(&format!("`address` of {what}"), report)?;
         let address = Address::parse(text);
         if address.is_none() {
@@ -73,7 +86,7 @@ impl Upstream {
             let hint = "write it as 127.0.0.1:3001, [::1]:3001 or telapi.internal:3001";
             report.error(node.place, message, hint);
         }
-        Some(Self { name: name.into(), address: address? })
+        address
     }
 }
 

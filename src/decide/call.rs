@@ -26,7 +26,8 @@ pub struct Call<'a> {
     /// Credentials and what browsers ask are read from here.
     pub fields: &'a Fields,
     /// Who its connection has proved to come from: [`crate::identity::key::CERTIFICATE`] and a name.
-    pub certificate: Option<&'a str>,
+    /// A reference to the text itself: each of its words is one of every request that is under way.
+    pub certificate: Option<&'a String>,
     /// When it came: keys expire.
     pub now: SystemTime,
     /// It came as extended CONNECT (RFC 8441).

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -190,14 +191,12 @@ impl Client {
         for address in upstream.addresses() {
             let left = until.map(|until| until.saturating_duration_since(self.wires.clock().now()));
             let limit = left.map_or(timeouts.connect, |left| left.min(timeouts.connect));
-            match timeout(limit, TcpStream::connect(address)).await {
+            match timeout(limit, dial(upstream, address)).await {
                 Ok(Ok(socket)) => {
                     upstream.meters.connects.inc();
-                    // A failure here means that the peer has gone; the request that follows will say so.
-                    let _ = socket.set_nodelay(true);
-                    return Ok(self.wires.open(socket.into(), address));
+                    return Ok(self.wires.open(socket, address));
                 }
-                Ok(Err(source)) => fault = Fault::Refused { address, source },
+                Ok(Err(failed)) => fault = failed,
                 Err(_) if limit < timeouts.connect => return Err(Fault::TotalTimeout),
                 Err(_) => fault = Fault::ConnectTimeout { address },
             }
@@ -316,6 +315,17 @@ impl Lease {
 
     fn broken(&self, broken: Broken) -> Fault {
         self.wire.fault().unwrap_or(Fault::Client(broken))
+    }
+}
+
+/// A connection to this address, under TLS where the upstream speaks it.
+async fn dial(upstream: &Upstream, address: SocketAddr) -> Result<Socket, Fault> {
+    let tcp = TcpStream::connect(address).await.map_err(|source| Fault::Refused { address, source })?;
+    // A failure here means that the peer has gone; the request that follows will say so.
+    let _ = tcp.set_nodelay(true);
+    match &upstream.tls {
+        None => Ok(tcp.into()),
+        Some(tls) => tls.connect(tcp).await.map_err(|source| Fault::Tls { address, source }),
     }
 }
 

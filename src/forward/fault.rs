@@ -25,6 +25,14 @@ pub enum Fault {
         /// What the system said.
         source: io::Error,
     },
+    /// It did not prove that it is who it should be, or did not believe us.
+    #[error("no TLS with {address}")]
+    Tls {
+        /// The last one that was tried.
+        address: SocketAddr,
+        /// What went wrong in the handshake.
+        source: io::Error,
+    },
     /// No connection in time.
     #[error("no connection to {address} in time")]
     ConnectTimeout {
@@ -67,6 +75,7 @@ impl Fault {
         match self {
             Self::Unresolved { .. } => Reason::UpstreamUnresolved,
             Self::Refused { .. } => Reason::UpstreamRefused,
+            Self::Tls { .. } => Reason::UpstreamTls,
             Self::ConnectTimeout { .. } => Reason::UpstreamConnectTimeout,
             Self::FirstByteTimeout => Reason::UpstreamFirstByteTimeout,
             Self::IdleTimeout => Reason::UpstreamIdleTimeout,

@@ -122,12 +122,15 @@ impl Upload {
             }
             // A body that came with its head goes with it.
             if (!pending || self.pieces.takes()) && self.poll_body(cx, pending, wire)?.is_pending() {
+                // Whoever waits for more of it has what came. Where that fails, the next write or read says so.
+                let _ = wire.poll_flush(cx);
                 return Poll::Pending;
             }
             if self.pieces.is_written() {
                 if self.body.is_some() {
                     continue;
                 }
+                self.lost |= ready!(wire.poll_flush(cx)).is_err();
                 if self.progress.is_some() {
                     wire.upload(false);
                 }

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use crate::config::upstream::{self as written, Address};
 use crate::observe::metrics::UpstreamMeters;
+use crate::tls::originator::Originator;
 
 /// A service behind us, shared by all workers and kept over reloads that do not change it.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Upstream {
     pub host: Box<str>,
     /// No other has had it.
     pub id: u64,
+    /// Set where it speaks TLS.
+    pub tls: Option<Originator>,
     addresses: ArcSwap<Vec<SocketAddr>>,
     looked_up: AtomicBool,
     turn: AtomicUsize,
@@ -34,9 +37,11 @@ impl Upstream {
             Address::Socket(address) => (vec![*address], address.to_string()),
             Address::Name { host, port } => (Vec::new(), format!("{host}:{port}")),
         };
+        let tls = config.tls.clone().map(Originator::new);
         Self {
             config,
             meters,
+            tls,
             host: host.into(),
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             looked_up: AtomicBool::new(!addresses.is_empty()),

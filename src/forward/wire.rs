@@ -111,7 +111,8 @@ impl Wire {
 
     /// Sends what TLS holds back.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.socket.borrow_mut()).poll_flush(cx)
+        let mut socket = self.socket.borrow_mut();
+        if socket.is_buffered() { Pin::new(&mut *socket).poll_flush(cx) } else { Poll::Ready(Ok(())) }
     }
 
     /// Open, and nothing has come that nobody asked for. Costs a system call only where something has.

@@ -81,6 +81,8 @@ pub enum Reason {
     UpstreamUnresolved,
     /// The upstream refuses connections.
     UpstreamRefused,
+    /// The upstream did not prove who it is, or did not believe us.
+    UpstreamTls,
     /// No connection to the upstream in time.
     UpstreamConnectTimeout,
     /// The upstream has not begun to answer in time.
@@ -127,7 +129,7 @@ impl Reason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 52] = [
         Self::Passed,
         Self::Preflight,
         Self::RequestInvalid,
@@ -165,6 +167,7 @@ impl Reason {
         Self::ChannelsBusy,
         Self::UpstreamUnresolved,
         Self::UpstreamRefused,
+        Self::UpstreamTls,
         Self::UpstreamConnectTimeout,
         Self::UpstreamFirstByteTimeout,
         Self::UpstreamIdleTimeout,
@@ -235,6 +238,7 @@ impl Reason {
             Self::ChannelsBusy => ("channels_busy", 503, "Too many refused channels at once. Try again."),
             Self::UpstreamUnresolved => ("upstream_unresolved", 502, "The service behind this gateway cannot be found."),
             Self::UpstreamRefused => ("upstream_refused", 502, "The service behind this gateway does not take connections."),
+            Self::UpstreamTls => ("upstream_tls", 502, "The service behind this gateway cannot be reached securely."),
             Self::UpstreamConnectTimeout => ("upstream_connect_timeout", 504, "The service behind this gateway cannot be reached in time."),
             Self::UpstreamFirstByteTimeout => ("upstream_first_byte_timeout", 504, "The service behind this gateway did not answer in time."),
             Self::UpstreamIdleTimeout => ("upstream_idle_timeout", 504, "The service behind this gateway fell silent."),

@@ -1,5 +1,6 @@
 //! The files that a process runs on: what was read of them last, and what of that was good.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,12 +9,15 @@ use sha2::{Digest as _, Sha256};
 use super::kept::Kept;
 use super::pairs::Pairs;
 use super::stamp::Stamp;
-use crate::config::Config;
 use crate::config::file::{self, Loaded};
 use crate::config::problem::Problems;
 use crate::config::sources::Source;
+use crate::config::{Config, Live};
+use crate::forward::upstream::Upstream;
 use crate::keys::table::Table;
+use crate::observe::metrics::{Metrics, Reload};
 use crate::tls::Terminator;
+use crate::tls::originator::Originator;
 
 /// The files that a process runs on.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub struct Files {
     pub(super) keys: Vec<Kept>,
     /// In the order of `listen:`.
     pub(super) tls: Vec<Option<Pairs>>,
+    /// Of each upstream that speaks TLS, by its number, the files of that.
+    trust: HashMap<(u64, PathBuf), Stamp>,
 }
 
 impl Files {
@@ -40,6 +46,7 @@ impl Files {
             good &= !matches!(pairs, Some(None));
             tls.push(pairs.flatten());
         }
+        good &= can_be_trusted(&config.live, &mut problems);
         for source in in_files(&config) {
             let mut kept = Kept::new(source.clone(), Arc::default());
             good &= kept.load(&config.live.scopes, &config.fixed.key_digest.hashing, &mut problems);
@@ -49,7 +56,10 @@ impl Files {
             return Err(problems);
         }
         let (path, config_stamp) = (path.to_owned(), Stamp::default());
-        Ok(Loaded { value: Self { path, config_text, config, config_stamp, keys, tls }, problems })
+        Ok(Loaded {
+            value: Self { path, config_text, config, config_stamp, keys, tls, trust: HashMap::new() },
+            problems,
+        })
     }
 
     /// The last good configuration.
@@ -81,6 +91,7 @@ impl Files {
         self.config_stamp.forget();
         self.keys.iter_mut().for_each(Kept::forget_stamps);
         self.tls.iter_mut().flatten().for_each(Pairs::forget_stamps);
+        self.trust.clear();
     }
 
     /// Takes another configuration. Its keys files are read at the next look; until they can be, the last good keys of the
@@ -118,4 +129,36 @@ pub(super) fn in_files(config: &Config) -> impl Iterator<Item = &Source> {
         Source::File(_) | Source::Folder(_) => true,
         Source::Remote(_) => false,
     })
+}
+
+impl Files {
+    /// Has the upstreams read the files of their `tls:` again that have changed.
+    pub(super) fn look_at_trust(&mut self, upstreams: &[Arc<Upstream>], metrics: &Metrics) {
+        for upstream in upstreams {
+            let Some(tls) = &upstream.tls else { continue };
+            // Each stamp is moved on, whatever the one before says.
+            let changed = tls.files().filter(|file| {
+                !self.trust.entry((upstream.id, (*file).to_owned())).or_default().is_still(file)
+            });
+            let changed = changed.count() > 0;
+            match changed.then(|| tls.look()) {
+                None => {}
+                Some(Ok(())) => metrics.reloaded("tls", Reload::Applied),
+                Some(Err(problem)) => {
+                    tracing::error!(upstream = %upstream.config.name, %problem, "the files of an upstream's `tls` are refused; the last good ones stay in force");
+                    metrics.reloaded("tls", Reload::Refused);
+                }
+            }
+        }
+    }
+}
+
+/// Whether the files of all upstreams' `tls:` are good.
+pub(super) fn can_be_trusted(live: &Live, problems: &mut Problems) -> bool {
+    let trusts = live.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref());
+    let before = problems.errors();
+    for problem in trusts.filter_map(Originator::problem) {
+        problems.push(problem);
+    }
+    problems.errors() == before
 }

@@ -19,6 +19,7 @@ use tokio::time::{interval, timeout};
 
 use crate::config::Config;
 use crate::config::file::{self, Loaded};
+use crate::config::trust::Trust;
 use crate::keys::change::{Change, Changes, Which};
 use crate::observe::events::report;
 use crate::observe::metrics::{Metrics, Reload};
@@ -112,6 +113,7 @@ impl Reloader {
             self.put_in_force(snapshot, began);
         }
         self.files.tls.iter_mut().flatten().for_each(|pairs| pairs.look(&self.metrics));
+        self.files.look_at_trust(&self.current.load().upstreams, &self.metrics);
         self.watch();
     }
 
@@ -142,7 +144,9 @@ impl Reloader {
         }
         let parsed = read.and_then(|text| {
             self.files.config_text.clone_from(&text);
-            file::parse(&self.files.path, &text)
+            let mut parsed = file::parse(&self.files.path, &text)?;
+            let good = files::can_be_trusted(&parsed.value.live, &mut parsed.problems);
+            if good { Ok(parsed) } else { Err(parsed.problems) }
         });
         match parsed {
             Ok(Loaded { value, problems }) => {
@@ -187,6 +191,8 @@ impl Reloader {
         let mut wanted = BTreeSet::from_iter(around(&self.files.path));
         wanted.extend(self.files.keys.iter().flat_map(kept::Kept::folders));
         wanted.extend(self.files.tls.iter().flatten().flat_map(pairs::Pairs::folders));
+        let trusts = self.files.config.live.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref());
+        wanted.extend(trusts.flat_map(Trust::files).flat_map(around));
         for old in self.watched.difference(&wanted) {
             let _ = watcher.unwatch(old);
         }

@@ -1,7 +1,8 @@
-//! TLS towards clients: what a listener proves itself with, and how a handshake ends.
+//! TLS: what a listener proves itself with towards clients, how a handshake ends, and whom we believe to be an upstream.
 
 pub mod failure;
 mod names;
+pub mod originator;
 pub mod read;
 pub mod subject;
 

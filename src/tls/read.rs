@@ -100,7 +100,7 @@ pub fn read(tls: &Tls) -> Result<Identity, Problems> {
 }
 
 /// The provider's own, a hybrid with ML-KEM first: who records traffic today cannot read it with a quantum computer later.
-fn provider() -> CryptoProvider {
+pub(super) fn provider() -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
     provider.kx_groups.sort_by_key(|group| group.name() != NamedGroup::X25519MLKEM768);
     provider
@@ -152,11 +152,7 @@ fn pair(
         ));
     };
     let (names, at) = (names(&leaf), at(leaf.validity().not_after.timestamp()));
-    let bytes = bytes(&written.key)?;
-    let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
-        let hint = "a PEM file that holds a private key without a passphrase, as PKCS #8, PKCS #1 or SEC1";
-        unusable(&written.key, "there is no private key in it", hint)
-    })?;
+    let key = private_key(&written.key)?;
     let pair = CertifiedKey::from_der(chain, key, provider).map_err(|error| {
         if matches!(error, rustls::Error::InconsistentKeys(_)) {
             let message = format!("the key is not that of the certificate {}", file.display());
@@ -165,6 +161,14 @@ fn pair(
         unusable(&written.key, &format!("cannot be used: {error}"), "an RSA, ECDSA or Ed25519 key")
     })?;
     Ok((pair, names, at))
+}
+
+/// Without a passphrase.
+pub(super) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, Problem> {
+    PrivateKeyDer::from_pem_slice(&bytes(file)?).map_err(|_| {
+        let hint = "a PEM file that holds a private key without a passphrase, as PKCS #8, PKCS #1 or SEC1";
+        unusable(file, "there is no private key in it", hint)
+    })
 }
 
 /// The DNS names of a certificate (RFC 9525, 6: the common name counts for nothing).
@@ -215,7 +219,7 @@ fn verifier(
     })
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let bytes = bytes(file)?;
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let read = read.map_err(|error| unusable(file, &format!("is no good PEM: {error}"), "copy it again"))?;
@@ -234,7 +238,7 @@ fn bytes(file: &Path) -> Result<Zeroizing<Vec<u8>>, Problem> {
     })
 }
 
-fn unusable(file: &Path, message: &str, hint: &str) -> Problem {
+pub(super) fn unusable(file: &Path, message: &str, hint: &str) -> Problem {
     problem(file, Severity::Error, message.to_owned(), hint)
 }
 

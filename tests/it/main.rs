@@ -84,5 +84,6 @@ mod tls;
 mod tls_crossings;
 mod tunnels;
 mod uploads;
+mod upstream_tls;
 mod webhooks;
 mod yaml;

@@ -96,7 +96,7 @@ fn a_channel_over_tls_lives_as_long_as_the_certificate_it_was_opened_with() {
         assert_eq!(answer.status(), 101);
         channel
     });
-    let mut says = |channel: &mut WebSocket<_>, text: &str| {
+    let says = |channel: &mut WebSocket<_>, text: &str| {
         channel.send(Message::text(text)).expect("a channel");
         channel.read().expect("a channel")
     };
