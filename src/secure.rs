@@ -17,8 +17,9 @@ pub fn check(peer: &Peer, trusted: bool, head: &Head, exchange: &mut Exchange) -
         return Ok(());
     }
     exchange.undecided(head);
-    let safe =
-        [Method::GET, Method::HEAD].contains(&head.method) && !head.fields.lists(Kind::Upgrade, "websocket");
+    // A browser follows no redirect of a handshake.
+    let handshake = head.is_extended() || head.fields.lists(Kind::Upgrade, "websocket");
+    let safe = [Method::GET, Method::HEAD].contains(&head.method) && !handshake;
     // A secret in a path has been seen by whoever looked on: who sends it so is to notice, and is not helped on.
     let sent_on = peer.https_only == HttpsOnly::Redirect
         && safe
