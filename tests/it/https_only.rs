@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::harness::bearer;
 use crate::harness::client::{Client, ask, get, request};
+use crate::harness::frames::{Frames, Told, connect};
 use crate::harness::scopegate::{ALL, Setup};
 use crate::harness::upstream::Upstream;
 
@@ -142,8 +143,11 @@ fn get_and_head_are_sent_to_the_same_place_over_https() {
     let url = format!("http://{}/health?a", scopegate.address);
     let shown = ["-o", "/dev/null", "-w", "%{http_code} %{redirect_url}", &url];
     let curl = Command::new("curl").args(["-sS", "--http2-prior-knowledge"]).args(shown).output();
-    if let Ok(said) = curl {
-        assert_eq!(String::from_utf8_lossy(&said.stdout), "308 https://127.0.0.1/health?a");
-    }
+    let said = curl.expect("curl").stdout;
+    assert_eq!(String::from_utf8_lossy(&said), "308 https://127.0.0.1/health?a");
+    let mut frames = Frames::connect(scopegate.address, &[]);
+    frames.send(connect(1, "/ws/session?sessionId=1&token=1", &[]));
+    let Told::Answer(status, body) = frames.told(1) else { panic!("no answer to a handshake over HTTP/2") };
+    assert!(status == 403 && body.contains("https_required"), "{status} {body}");
     assert!(upstream.seen().is_empty());
 }
