@@ -78,8 +78,8 @@ fn a_watch_that_breaks_is_made_up_for() {
     until(&scopegate, KEY, 401, "key_unknown");
     // Its history is gone: 410.
     let lists = api.lists();
-    api.apply("acme", &team("acme", &[KEY]));
     api.forget();
+    api.apply("acme", &team("acme", &[KEY]));
     until(&scopegate, OTHER, 401, "key_unknown");
     until(&scopegate, KEY, 200, "");
     assert!(api.lists() > lists);
