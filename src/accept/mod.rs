@@ -18,6 +18,7 @@ mod proxied;
 pub mod proxy_protocol;
 mod streams;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
@@ -271,9 +272,19 @@ fn take<D: Door>(stream: TcpStream, address: SocketAddr, entrance: &Entrance, do
     });
 }
 
-/// Shakes hands over TLS; `None` where that fails.
+/// Shakes hands over TLS; `None` where that fails, or the connection is to end. Until it has, nothing is lost with it: it
+/// makes room for others, and holds up no drain.
 async fn shake<D: Door>(stream: TcpStream, tls: &Terminator, peer: &Peer, door: &D) -> Option<Socket> {
-    match tls.accept(stream).await {
+    peer.idle(door.bounds().idle);
+    let closing = poll_fn(|cx| {
+        peer.watch(cx);
+        if peer.is_closing() { Poll::Ready(()) } else { Poll::Pending }
+    });
+    let shaken = tokio::select! {
+        shaken = tls.accept(stream) => shaken,
+        () = closing => return None,
+    };
+    match shaken {
         Ok(stream) => {
             let session = stream.get_ref().1;
             door.shaken(session.handshake_kind() == Some(HandshakeKind::Resumed));

@@ -14,6 +14,7 @@ use tungstenite::{Message, WebSocket};
 
 use crate::channel::echo;
 use crate::harness::certificates::{Authority, ONE, curl, said};
+use crate::harness::eventually;
 use crate::harness::scopegate::{Scopegate, Setup};
 use crate::harness::upstream::Upstream;
 
@@ -51,6 +52,24 @@ fn a_client_is_known_by_its_proxy_header_and_its_scheme_by_the_socket() {
     }
     let seen = upstream.seen();
     assert!(seen.iter().all(|seen| seen.header("x-forwarded-proto") == Some("https")) && seen.len() == 4);
+}
+
+#[test]
+fn who_says_nothing_makes_room_and_holds_up_no_drain() {
+    let (upstream, authority) = (Upstream::start(), Authority::new());
+    let listen = format!("listen: [{{ address: 127.0.0.1:0, tls: {{ {ONE}, handshake: 10m }} }}]");
+    let setup = Setup::new(&upstream)
+        .with(LISTEN, &listen)
+        .with("grace: 5s", "grace: 10m")
+        .and("limits: { connections: 2 }");
+    let mut scopegate = start(setup, &authority);
+    let silent: Vec<_> = (0..2).map(|_| TcpStream::connect(scopegate.address).expect("a place")).collect();
+    eventually("both inside", || (scopegate.metric("scopegate_connections") == 2.0).then_some(()));
+    let output = curl(scopegate.address, scopegate.folder.path(), "a.example", &["-w", "\n%{http_code}"]);
+    assert!(said(&output).ends_with("\n200"), "{}", said(&output));
+    scopegate.signal("TERM");
+    assert!(scopegate.wait_exit().success(), "before it would be killed");
+    drop(silent);
 }
 
 /// A client over TLS that proves itself with a certificate of this name.
