@@ -96,14 +96,14 @@ pub(super) async fn send<B: Taken>(link: &Link, terms: Terms, answer: Answer<B>)
                     }
                     Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(())),
                     Poll::Pending if pieces.is_written() => {
-                        ready!(link.poll_lost(cx, terms.patience));
+                        ready!(link.poll_lost(cx, patience));
                         return Poll::Ready(Err(()));
                     }
                     Poll::Pending => break,
                 }
             }
             if pieces.is_written() {
-                return link.poll_flush(cx, terms.patience).map_err(|_| ());
+                return link.poll_flush(cx, patience).map_err(|_| ());
             }
             match pieces.poll_write(|parts| link.poll_write(cx, parts, patience)) {
                 Poll::Ready(written) => written.map_err(|_| ())?,
