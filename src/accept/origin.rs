@@ -16,16 +16,11 @@ use crate::message::fields::{Field, Fields};
 /// trusted proxy itself. What stands to the left of that is its own word.
 #[must_use]
 pub fn client(proxies: &[IpNet], fields: &Fields) -> Option<IpAddr> {
-    let hops: Vec<_> = fields.all(Kind::ForwardedFor).flat_map(words).collect();
-    let mut client = None;
-    for hop in hops.into_iter().rev() {
-        let Some(address) = address(hop) else { break };
-        client = Some(address);
-        if !is_one_of(address, proxies) {
-            break;
-        }
-    }
-    client
+    // From the left, so that nothing is kept of them: what stands behind is nearer to us, and overrules.
+    fields.all(Kind::ForwardedFor).flat_map(words).fold(None, |client, hop| match (address(hop)?, client) {
+        (address, Some(client)) if is_one_of(address, proxies) => Some(client),
+        (address, _) => Some(address),
+    })
 }
 
 /// As proxies write one: with a port or without, an IPv6 address in brackets or without.
