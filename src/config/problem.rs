@@ -86,6 +86,14 @@ impl<'a> IntoIterator for &'a Problems {
 
 impl std::error::Error for Problems {}
 
+impl Problem {
+    /// Where it is and what, for who has an event of their own to put it into.
+    #[must_use]
+    pub fn in_a_line(&self) -> String {
+        format!("{}: {}", self.file.display(), self.message)
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.file.display())?;

@@ -138,8 +138,8 @@ impl Failure {
             },
             Error::AlertReceived(alert) => Self::Alert(*alert),
             Error::InvalidMessage(_) => Self::Other("what came is no TLS".to_owned()),
-            // What rustls says where the resolver has no certificate.
-            Error::General(_) => Self::UnknownName,
+            // What rustls says where the resolver has none; it has no kind of its own for that.
+            Error::General(why) if why.contains("no server certificate") => Self::UnknownName,
             error => Self::Other(error.to_string()),
         }
     }

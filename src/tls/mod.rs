@@ -1,5 +1,6 @@
 //! TLS: what a listener proves itself with towards clients, how a handshake ends, and whom we believe to be an upstream.
 
+pub mod believed;
 pub mod failure;
 mod names;
 pub mod originator;

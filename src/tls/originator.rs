@@ -9,11 +9,11 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore};
+use tokio_rustls::rustls::{ClientConfig, ClientConnection};
 
-use super::read;
+use super::{believed, read};
 use crate::config::problem::Problem;
+use crate::config::tls::Pair;
 use crate::config::trust::Trust;
 use crate::socket::Socket;
 
@@ -28,12 +28,6 @@ pub struct Originator {
     current: ArcSwapOption<ClientConfig>,
 }
 
-/// What its files say.
-struct Material {
-    authorities: Vec<CertificateDer<'static>>,
-    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
-}
-
 impl Originator {
     /// With what its files say now.
     #[must_use]
@@ -43,7 +37,19 @@ impl Originator {
     }
 
     fn read(written: &Trust) -> Result<Arc<ClientConfig>, Problem> {
-        Material::read(written)?.config(written)
+        let builder = believed::client(written.ca_file.as_deref())?;
+        let mut config = match &written.identity {
+            None => builder.with_no_client_auth(),
+            Some(Pair { certificate, key }) => {
+                let (chain, own) = (read::certificates(certificate)?, read::private_key(key)?);
+                builder.with_client_auth_cert(chain, own).map_err(|error| {
+                    let hint = "give the key that the certificate was made for";
+                    read::unusable(key, &format!("cannot be used with its certificate: {error}"), hint)
+                })?
+            }
+        };
+        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        Ok(Arc::new(config))
     }
 
     /// What is wrong with its files.
@@ -74,7 +80,7 @@ impl Originator {
 
     /// Shakes hands, and waits for it; for who asks whether it would work.
     pub fn try_once(written: &Trust, mut tcp: Blocking, limit: Duration) -> io::Result<()> {
-        let config = Self::read(written).map_err(|problem| io::Error::other(problem.message))?;
+        let config = Self::read(written).map_err(|problem| io::Error::other(problem.in_a_line()))?;
         let mut connection =
             ClientConnection::new(config, written.server_name.clone()).map_err(io::Error::other)?;
         tcp.set_read_timeout(Some(limit))?;
@@ -86,48 +92,3 @@ impl Originator {
         Ok(())
     }
 }
-
-impl Material {
-    fn read(written: &Trust) -> Result<Self, Problem> {
-        let authorities = match &written.ca_file {
-            Some(file) => read::certificates(file)?,
-            // What of a system's store cannot be read is nothing that anybody relies on.
-            None => rustls_native_certs::load_native_certs().certs,
-        };
-        let identity = written
-            .identity
-            .as_ref()
-            .map(|pair| Ok((read::certificates(&pair.certificate)?, read::private_key(&pair.key)?)));
-        Ok(Self { authorities, identity: identity.transpose()? })
-    }
-
-    fn config(self, written: &Trust) -> Result<Arc<ClientConfig>, Problem> {
-        let mut roots = RootCertStore::empty();
-        let (added, _) = roots.add_parsable_certificates(self.authorities);
-        if added == 0 {
-            let message = "there is no authority to believe";
-            let hint = "give its authorities: `tls: { ca_file: ca.pem }`";
-            return Err(read::unusable(written.ca_file.as_deref().unwrap_or(SYSTEM.as_ref()), message, hint));
-        }
-        let builder = ClientConfig::builder_with_provider(Arc::new(read::provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| {
-                read::unusable(SYSTEM.as_ref(), &error.to_string(), "this is a fault of the program")
-            })?
-            .with_root_certificates(roots);
-        let mut config = match (self.identity, &written.identity) {
-            (Some((chain, key)), Some(pair)) => {
-                builder.with_client_auth_cert(chain, key).map_err(|error| {
-                    let hint = "give the key that the certificate was made for";
-                    read::unusable(&pair.key, &format!("cannot be used with its certificate: {error}"), hint)
-                })?
-            }
-            _ => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![PROTOCOL.to_vec()];
-        Ok(Arc::new(config))
-    }
-}
-
-/// Where a problem is that is in no file of ours.
-const SYSTEM: &str = "the system's authorities";

@@ -188,13 +188,7 @@ fn verifier(
     written: &Clients,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(&written.ca)? {
-        roots.add(certificate).map_err(|error| {
-            let message = format!("a certificate in it cannot be an authority: {error}");
-            unusable(&written.ca, &message, "give the certificates of the authorities alone")
-        })?;
-    }
+    let roots = roots(&written.ca)?;
     let mut lists = Vec::new();
     for file in &written.crl {
         let bytes = bytes(file)?;
@@ -217,6 +211,18 @@ fn verifier(
         let file = written.crl.first().unwrap_or(&written.ca);
         unusable(file, &format!("cannot be used: {error}"), "see `client_certificates` in docs/tls.md")
     })
+}
+
+/// The authorities of a file: one at least.
+pub(super) fn roots(file: &Path) -> Result<RootCertStore, Problem> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        roots.add(certificate).map_err(|error| {
+            let message = format!("a certificate in it cannot be an authority: {error}");
+            unusable(file, &message, "give the certificates of the authorities alone")
+        })?;
+    }
+    Ok(roots)
 }
 
 pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {

@@ -15,14 +15,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::Fault;
 use crate::config::endpoint::Url;
 use crate::config::upstream::Address;
+use crate::tls::believed;
 
 /// An answer has some hundred bytes. One that is longer than this is something else.
 const LONGEST: usize = 64 * 1024;
@@ -134,21 +133,9 @@ impl Wires {
         if let Some(trust) = self.trust.borrow().as_ref().filter(|trust| trust.text == text) {
             return Ok(Arc::clone(&trust.config));
         }
-        let mut roots = RootCertStore::empty();
-        if let Some(file) = &self.ca_file {
-            for certificate in CertificateDer::pem_slice_iter(&text) {
-                let certificate = certificate.map_err(|error| ours(file, &error))?;
-                roots.add(certificate).map_err(|error| ours(file, &error))?;
-            }
-        } else {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-        if roots.is_empty() {
-            return Err(Fault::Ours("no certificates of authorities are here: write `ca_file`".to_owned()));
-        }
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().expect("the provider has both");
-        let config = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
+        let builder = believed::client(self.ca_file.as_deref());
+        let builder = builder.map_err(|problem| Fault::Ours(problem.in_a_line()))?;
+        let config = Arc::new(builder.with_no_client_auth());
         self.trust.replace(Some(Trust { text, config: Arc::clone(&config) }));
         Ok(config)
     }

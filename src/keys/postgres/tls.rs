@@ -2,20 +2,17 @@
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsConnector, client};
 
 use crate::config::sources::Tls;
+use crate::tls::believed;
 
 /// Whose word is taken; the file may be another by the next connection.
 #[derive(Clone)]
@@ -37,29 +34,12 @@ impl Securing {
 }
 
 fn connector(tls: &Tls) -> io::Result<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    match tls {
-        // What of a system's store cannot be read is nothing that anybody relies on.
-        Tls::System => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-        Tls::Authority(file) => authorities(file, &mut roots)
-            .map_err(|error| io::Error::other(format!("{}: {error}", file.display())))?,
-    }
-    if roots.is_empty() {
-        return Err(io::Error::other("there is no authority to believe"));
-    }
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = versions.map_err(io::Error::other)?.with_root_certificates(roots).with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
-}
-
-fn authorities(file: &Path, roots: &mut RootCertStore) -> io::Result<()> {
-    for certificate in CertificateDer::pem_slice_iter(&std::fs::read(file)?) {
-        roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
-    }
-    Ok(())
+    let ca_file = match tls {
+        Tls::System => None,
+        Tls::Authority(file) => Some(&**file),
+    };
+    let builder = believed::client(ca_file).map_err(|problem| io::Error::other(problem.in_a_line()))?;
+    Ok(TlsConnector::from(Arc::new(builder.with_no_client_auth())))
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for Securing {
