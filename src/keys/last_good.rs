@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Entry;
-use super::State;
 use super::row::Row;
 use crate::identity::caller::Previous;
 use crate::identity::key::Digest;
@@ -82,24 +81,19 @@ pub(super) fn read(path: &Path, most: Duration) -> anyhow::Result<(Vec<(Digest, 
     Ok((rows.collect::<Result<_, _>>()?, age))
 }
 
-fn line(digest: &Digest, Entry { caller, state }: &Entry, platform: &Scopes) -> Line {
-    let names = |set| platform.names(set).map(Box::from).collect();
+fn line(digest: &Digest, entry: &Entry, platform: &Scopes) -> Line {
+    let Row { id, team, scopes, team_scopes, disabled, team_disabled, expires, previous } =
+        Row::of(entry, platform);
     Line {
         digest: digest.hex(),
-        id: caller.key_id().into(),
-        team: caller.team().into(),
-        scopes: names(caller.key_scopes()),
-        team_scopes: names(caller.team_scopes()),
-        disabled: *state == State::Disabled,
-        team_disabled: *state == State::TeamDisabled,
-        expires: match state {
-            State::Active { until } => until.map(seconds),
-            State::Disabled | State::TeamDisabled => None,
-        },
-        previous: caller
-            .previous
-            .as_deref()
-            .map(|Previous { since, until }| (seconds(*since), seconds(*until))),
+        id,
+        team,
+        scopes,
+        team_scopes,
+        disabled,
+        team_disabled,
+        expires: expires.map(seconds),
+        previous: previous.map(|Previous { since, until }| (seconds(since), seconds(until))),
     }
 }
 

@@ -29,7 +29,6 @@ pub struct Row {
 
 impl Row {
     /// What it would be of an entry of this platform's.
-    #[cfg(feature = "kubernetes")]
     pub(super) fn of(Entry { caller, state }: &Entry, platform: &Scopes) -> Self {
         let names = |set| platform.names(set).map(Box::from).collect();
         Self {

@@ -134,6 +134,7 @@ pub(super) fn in_files(config: &Config) -> impl Iterator<Item = &Source> {
 impl Files {
     /// Has the upstreams read the files of their `tls:` again that have changed.
     pub(super) fn look_at_trust(&mut self, upstreams: &[Arc<Upstream>], metrics: &Metrics) {
+        self.trust.retain(|(id, _), _| upstreams.iter().any(|upstream| upstream.id == *id));
         for upstream in upstreams {
             let Some(tls) = &upstream.tls else { continue };
             // Each stamp is moved on, whatever the one before says.
@@ -143,7 +144,10 @@ impl Files {
             let changed = changed.count() > 0;
             match changed.then(|| tls.look()) {
                 None => {}
-                Some(Ok(())) => metrics.reloaded("tls", Reload::Applied),
+                Some(Ok(())) => {
+                    tracing::info!(upstream = %upstream.config.name, "the files of an upstream's `tls` are in force, from the next connection on");
+                    metrics.reloaded("tls", Reload::Applied);
+                }
                 Some(Err(problem)) => {
                     tracing::error!(upstream = %upstream.config.name, %problem, "the files of an upstream's `tls` are refused; the last good ones stay in force");
                     metrics.reloaded("tls", Reload::Refused);
