@@ -140,3 +140,23 @@ fn many_writers_lose_nothing() {
     }
     assert!(good(&["list", "--file", &path], "").lines().count() == 1 + 2 + 6);
 }
+
+#[test]
+fn a_certificate_is_turned_off_like_a_key_and_never_rotated() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("keys.yaml");
+    let rows = "teams: { acme: { scopes: [A] } }\nkeys:\n  - id: block\n    team: acme\n    certificate: CN=block\n    scopes: [A]\n  \
+                - { id: braces, team: acme, certificate: 'CN=braces', scopes: [A] }\n";
+    fs::write(&path, rows).expect("a file");
+    let name = path.display().to_string();
+    for id in ["block", "braces"] {
+        let told = bad(&["rotate", id, "--file", &name], "");
+        assert!(told.contains("is a certificate, which is renewed where it was made"), "{told}");
+        assert!(!said_of(&name).contains("previous"));
+        good(&["revoke", id, "--file", &name], "");
+    }
+    let wanted = rows
+        .replace("CN=block\n", "CN=block\n    disabled: true\n")
+        .replace("'CN=braces'", "'CN=braces', disabled: true");
+    assert_eq!(said_of(&name), wanted);
+}

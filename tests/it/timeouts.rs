@@ -29,7 +29,7 @@ surfaces:
       GET /back/**: { timeouts: { first_byte: 300ms, total: off } }
 ";
 
-/// How long it is quiet: longer than the global limits, shorter than those of the patient.
+/// How long it is quiet, which is what these tests are about and no wait for something: longer than the global limits, shorter than those of the patient.
 const QUIET: Duration = Duration::from_millis(900);
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 
@@ -46,6 +46,7 @@ fn events() -> Upstream {
         }
         if target.ends_with("/busy") {
             for _ in 0..40 {
+                // Its pace: never quiet for long, and longer than its total in the end.
                 sleep(Duration::from_millis(50));
                 if !exchange.write("5\r\ndata\n\r\n") {
                     return false;
@@ -170,6 +171,7 @@ fn who_takes_nothing_is_cut_off_when_the_route_says() {
     quick.send(request("GET", "/quick/a", "", ""));
     let line = scopegate.log_line(|line| line["path"] == "/quick/a");
     assert_eq!(line["reason"], "client_slow");
+    // The patient one takes nothing for as long, and nothing happens: there is no event to wait for.
     sleep(QUIET);
     let in_flight = || scopegate.metric("scopegate_requests_in_flight");
     assert_eq!(in_flight(), 1.0, "the other may be slower");

@@ -99,6 +99,12 @@ pub(super) fn rotated(
     edits.text()
 }
 
+/// Whether the row of this id is a certificate's.
+pub(super) fn is_of_certificate(path: &Path, text: &str, id: &str) -> bool {
+    let tree = node::parse(path, text).ok();
+    tree.as_ref().and_then(|tree| entry(row(tree, id)?, "certificate")).is_some()
+}
+
 /// The text with the key turned off.
 pub(super) fn revoked(path: &Path, text: &str, id: &str, reason: Option<&str>) -> Option<String> {
     let tree = node::parse(path, text).ok()?;
@@ -160,7 +166,7 @@ impl<'t> Edits<'t> {
         Self { text, edits: Vec::new() }
     }
 
-    /// Gives an entry of a mapping another value, or adds it behind `digest`, which is there and on one line.
+    /// Gives an entry of a mapping another value, or adds it behind `digest` or `certificate`, one of which is there and on one line.
     fn set(&mut self, mapping: &Node, name: &str, value: &str) -> Option<()> {
         let in_braces = self.text.get(self.offset(mapping.place)?..)?.starts_with('{');
         if let Some(node) = entry(mapping, name) {
@@ -169,7 +175,8 @@ impl<'t> Edits<'t> {
             return Some(());
         }
         let Value::Mapping(entries) = &mapping.value else { return None };
-        let (anchor, behind) = entries.iter().find(|(known, _)| known.text == "digest")?;
+        let (anchor, behind) =
+            entries.iter().find(|(known, _)| matches!(&*known.text, "digest" | "certificate"))?;
         let end = self.scalar(behind, in_braces)?.end;
         let (at, added) = if in_braces {
             (end, format!(", {name}: {value}"))

@@ -127,6 +127,11 @@ fn changed(file: &File, text: &str, before: &KeysFile, change: &Change) -> anyho
                 ))
             })
         }
+        Change::Rotate { id, .. } if edit::is_of_certificate(path, text, id) => {
+            bail!(
+                "`{id}` is a certificate, which is renewed where it was made: the row stays, since its name does"
+            )
+        }
         Change::Rotate { id, digest, since, until } => {
             edit::rotated(path, text, id, &hashing.written(digest), *since, *until).with_context(|| {
                 by_hand("rotate the key there yourself, or write its row as one `- id: ...` block")
