@@ -97,8 +97,12 @@ impl App {
         &self.bound
     }
 
-    /// Serves until `end` is ready, then drains. Blocks; an error is a part that could not go on.
-    pub fn run(self, end: impl Future<Output = ()>) -> anyhow::Result<()> {
+    /// Serves until what `ends` gives is ready, then drains. It is asked for within the runtime, before anybody is told
+    /// that we listen: who then tells us to end is heard. Blocks; an error is a part that could not go on.
+    pub fn run<E: Future<Output = ()>>(
+        self,
+        ends: impl FnOnce() -> std::io::Result<E>,
+    ) -> anyhow::Result<()> {
         let Self { shared, leave, reloader, admin, listeners, bound } = self;
         let log = shared.current.load().config.fixed.log;
         let (out, writer) = if log.access {
@@ -114,16 +118,16 @@ impl App {
             workers.push(thread.spawn(move || worker(sockets, shared, out, &alive))?);
         }
         drop((out, alive));
-        for address in &bound.listen {
-            tracing::info!(door = "gateway", %address, workers = workers.len(), "listening");
-        }
-        tracing::info!(door = "admin", address = %bound.admin, "listening");
         let control = Builder::new_current_thread().enable_all().build()?;
         let tasks = LocalSet::new();
         tasks.block_on(&control, async {
             let admin = tokio::net::TcpListener::from_std(admin)?;
             spawn_local(admin::run(admin, shared.clone()));
-            let mut hangup = signal(SignalKind::hangup())?;
+            let (mut hangup, end) = (signal(SignalKind::hangup())?, ends()?);
+            for address in &bound.listen {
+                tracing::info!(door = "gateway", %address, workers = workers.len(), "listening");
+            }
+            tracing::info!(door = "admin", address = %bound.admin, "listening");
             spawn_local(reloader.run(async move || {
                 hangup.recv().await;
             }));

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use data_encoding::BASE64URL_NOPAD;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::stand_in::StandIn;
 use crate::app::{App, Bound};
@@ -34,11 +35,13 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     std::fs::write(&config, configuration(&stand_in)?)?;
     let files = Files::load(&config)?.value;
     let app = App::bind(files)?;
-    print!("{}", welcome(app.bound(), &stand_in, &folder, &keys)?);
-    app.run(async {
-        if let Err(error) = tokio::signal::ctrl_c().await {
-            tracing::error!(%error, "cannot listen for Ctrl-C");
-        }
+    let welcome = welcome(app.bound(), &stand_in, &folder, &keys)?;
+    app.run(|| {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        print!("{welcome}");
+        Ok(async move {
+            interrupt.recv().await;
+        })
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -27,15 +27,16 @@ pub(super) fn run(config: &Path) -> anyhow::Result<ExitCode> {
     let _events = events::init(loaded.value.config().fixed.log.events);
     events::report(&loaded.problems);
     descriptors(&loaded.value.config().live.limits);
-    App::bind(loaded.value)?.run(async {
-        // Without the signals there would be no end but a kill; that is worth an end right now.
-        let Ok(mut signals) = Signals::new() else { return };
-        signals.next().await;
-        tokio::spawn(async move {
+    App::bind(loaded.value)?.run(|| {
+        let mut signals = Signals::new()?;
+        Ok(async move {
             signals.next().await;
-            tracing::warn!("told to end a second time: at once");
-            std::process::exit(1);
-        });
+            tokio::spawn(async move {
+                signals.next().await;
+                tracing::warn!("told to end a second time: at once");
+                std::process::exit(1);
+            });
+        })
     })?;
     Ok(ExitCode::SUCCESS)
 }
