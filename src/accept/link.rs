@@ -83,7 +83,8 @@ impl Link {
 
     /// It is used later.
     pub(super) fn put_back(&self, read: Bytes) {
-        self.read.replace(read);
+        // Nothing of a chunk holds on to all of it.
+        self.read.replace(if read.is_empty() { Bytes::new() } else { read });
     }
 
     /// Reads what has come; nothing is the end.
