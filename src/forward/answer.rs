@@ -38,21 +38,31 @@ pub struct Head {
 impl Head {
     /// Takes a head off the bytes that have been read, when all of it is there; `method` is what was asked.
     pub fn read(read: &mut Bytes, method: &Method) -> Result<Option<Self>, Invalid> {
-        let bytes = read.clone();
+        let Some((head, length)) = Self::parse(read, method)? else { return Ok(None) };
+        read.advance(length);
+        if read.is_empty() {
+            // Nothing of a chunk holds on to all of it.
+            *read = Bytes::new();
+        }
+        Ok(Some(head))
+    }
+
+    fn parse(bytes: &[u8], method: &Method) -> Result<Option<(Self, usize)>, Invalid> {
         let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
         let mut parsed = httparse::Response::new(&mut []);
         let parser = httparse::ParserConfig::default();
-        let length = match parser.parse_response_with_uninit_headers(&mut parsed, &bytes, &mut fields)? {
+        let length = match parser.parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields)? {
             httparse::Status::Complete(length) if length <= LIMIT => length,
             httparse::Status::Partial if bytes.len() < LIMIT => return Ok(None),
             httparse::Status::Complete(_) | httparse::Status::Partial => return Err(Invalid::TooLarge),
         };
-        ends_in_pairs(bytes.get(..length).unwrap_or_default())?;
+        let text = bytes.get(..length).unwrap_or_default();
+        ends_in_pairs(text)?;
         let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Invalid::Status)?;
         let reason = parsed.reason.filter(|reason| Some(*reason) != status.canonical_reason());
         // These two say no length (RFC 9110, 8.6).
         let lengthless = status.is_informational() || status == StatusCode::NO_CONTENT;
-        let fields = Reader::read(length, parsed.headers, lengthless)?;
+        let fields = Reader::read(text, parsed.headers, lengthless)?;
         let no_body = lengthless || *method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
         let framing = if no_body { None } else { Some(fields.framing(parsed.version)?) };
         let head = Self {
@@ -64,13 +74,13 @@ impl Head {
             framing: framing.filter(|framing| !framing.is_end()),
             fields: fields.passed,
         };
-        read.advance(length);
-        Ok(Some(head))
+        Ok(Some((head, length)))
     }
 }
 
 /// The fields of a head: those that go on, and what the others said.
 struct Reader<'m> {
+    text: &'m [u8],
     passed: Fields,
     nominated: Nominated<'m>,
     lengthless: bool,
@@ -80,10 +90,10 @@ struct Reader<'m> {
 }
 
 impl<'m> Reader<'m> {
-    fn read(length: usize, parsed: &[httparse::Header<'m>], lengthless: bool) -> Result<Self, Invalid> {
-        let passed = Fields::with_capacity(length + OURS, parsed.len() + 1);
-        let nominated = Nominated::default();
-        let mut reader = Self { passed, nominated, lengthless, length: None, chunked: false, close: false };
+    fn read(text: &'m [u8], parsed: &[httparse::Header<'m>], lengthless: bool) -> Result<Self, Invalid> {
+        let (passed, nominated) = (Fields::of(text, OURS, parsed.len() + 1), Nominated::default());
+        let mut reader =
+            Self { text, passed, nominated, lengthless, length: None, chunked: false, close: false };
         for field in parsed.iter().filter(|field| field.name.eq_ignore_ascii_case("connection")) {
             reader.close |= words(field.value).any(|word| word.eq_ignore_ascii_case(b"close"));
             reader.nominated.read(field.value);
@@ -92,26 +102,30 @@ impl<'m> Reader<'m> {
             let name = field.name.as_bytes();
             let kind = kind_of(name);
             if kind == Kind::Length {
-                reader.length(name, field.value)?;
+                reader.length(field)?;
             } else if kind == Kind::Coding {
                 reader.coding(field.value)?;
             } else if !kind.ends_here() && !reader.nominated.has(name) {
-                reader.passed.push_as(kind, name, field.value);
+                reader.pass(kind, field);
             }
         }
         Ok(reader)
     }
 
+    fn pass(&mut self, kind: Kind, field: &httparse::Header<'_>) {
+        self.passed.place(kind, self.text, field.name.as_bytes(), field.value);
+    }
+
     /// Several are one if they say the same (RFC 9112, 6.3).
-    fn length(&mut self, name: &[u8], value: &[u8]) -> Result<(), Invalid> {
-        let length = digits(value).ok_or(Invalid::Length)?;
+    fn length(&mut self, field: &httparse::Header<'_>) -> Result<(), Invalid> {
+        let length = digits(field.value).ok_or(Invalid::Length)?;
         match self.length {
             Some(other) if other != length => Err(Invalid::Length),
             Some(_) => Ok(()),
             None => {
                 self.length = Some(length);
                 if !self.lengthless {
-                    self.passed.push_as(Kind::Length, name, value);
+                    self.pass(Kind::Length, field);
                 }
                 Ok(())
             }

@@ -267,7 +267,8 @@ impl Lease {
                 sent.map_err(|broken| self.broken(broken))?;
             }
             loop {
-                match Head::read(&mut read, method)? {
+                let head = if read.is_empty() { None } else { Head::read(&mut read, method)? };
+                match head {
                     Some(head) if is_interim(head.status) => self.interim(&mut informational)?,
                     Some(head) => {
                         self.wire.answered();

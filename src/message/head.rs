@@ -10,7 +10,7 @@ use http::{Method, Version};
 use hyper::ext::Protocol;
 
 use super::field::{Kind, Nominated, is_token, words};
-use super::fields::{Fields, Span, kind_of};
+use super::fields::{Fields, kind_of};
 use super::framing::{Chunks, Framing};
 use super::invalid::Invalid;
 
@@ -80,7 +80,7 @@ impl Head {
         let mut head = Self {
             method,
             version,
-            fields: Fields::with(text.to_vec(), parsed.headers.len()),
+            fields: Fields::of(text, 0, parsed.headers.len()),
             path: target.path.find('?').unwrap_or(target.path.len()),
             target: target.path.into(),
             authority: target.authority.map(Into::into),
@@ -88,7 +88,7 @@ impl Head {
         };
         for field in &*parsed.headers {
             let name = field.name.as_bytes();
-            head.fields.place(kind_of(name), Span::of(name, text), Span::of(field.value, text));
+            head.fields.place(kind_of(name), text, name, field.value);
         }
         if head.fields.all(Kind::Connection).flat_map(words).count() > NOMINATED {
             return Err(Invalid::TooLarge);
