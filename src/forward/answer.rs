@@ -33,12 +33,18 @@ pub struct Head {
     pub framing: Option<Framing>,
     /// The upstream takes another request on this connection.
     pub keeps_alive: bool,
+    /// The connection is a WebSocket from here on, and nothing else (RFC 6455, 4.1).
+    pub switches: bool,
 }
 
 impl Head {
     /// Takes a head off the bytes that have been read, when all of it is there; `method` is what was asked.
     pub fn read(read: &mut Bytes, method: &Method) -> Result<Option<Self>, Invalid> {
         let bytes = read.clone();
+        // Only a server may overlook empty lines (RFC 9112, 2.2): before an answer they are the end of another.
+        if matches!(bytes.first(), Some(b'\r' | b'\n')) {
+            return Err(Invalid::LineEnd);
+        }
         let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
         let mut parsed = httparse::Response::new(&mut []);
         let parser = httparse::ParserConfig::default();
@@ -63,10 +69,22 @@ impl Head {
                 && !matches!(framing, Some(Framing::Close)),
             framing: framing.filter(|framing| !framing.is_end()),
             fields: fields.passed,
+            switches: status == StatusCode::SWITCHING_PROTOCOLS && switches(parsed.headers),
         };
         read.advance(length);
         Ok(Some(head))
     }
+}
+
+fn switches(fields: &[httparse::Header<'_>]) -> bool {
+    let all = |name: &'static str| {
+        let named = fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        named.flat_map(|field| words(field.value))
+    };
+    let mut protocols = all("upgrade");
+    protocols.next().is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+        && protocols.next().is_none()
+        && all("connection").any(|word| word.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// The fields of a head: those that go on, and what the others said.
