@@ -28,7 +28,6 @@ use crate::forward::tunnel::{self, End, Side, Stop};
 use crate::forward::{self, Switched};
 use crate::keys::guests::Guest;
 use crate::message::answer::Answer;
-use crate::message::field::Kind;
 use crate::message::fields::Fields;
 use crate::observe::reason::Reason;
 use crate::observe::record::Id;
@@ -187,8 +186,7 @@ impl Handshake {
     /// Of a request, if it is one.
     #[must_use]
     pub fn of(call: &Call<'_>) -> Option<Self> {
-        let key = call.fields.first(Kind::WebSocketKey).filter(|_| call.is_websocket())?;
-        let accept = forward::accept_of(key);
+        let accept = forward::accept_of(call.handshake().ok()?);
         let mut pairs = call.query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         let session = pairs.find(|(name, _)| *name == "sessionId").map_or("", |(_, value)| value);
         let session = percent_encoding::percent_decode_str(session).decode_utf8_lossy().into_owned();

@@ -206,6 +206,8 @@ fn denied(fields: &mut Fields, denial: &Denial) {
         Denial::UpgradeRequired => {
             fields.push(b"upgrade", b"websocket");
             fields.push(b"connection", b"upgrade");
+            // The one that there is (RFC 6455, 4.2.2).
+            fields.push(b"sec-websocket-version", b"13");
         }
         Denial::KeysUnavailable { .. } => fields.push(b"retry-after", RETRY_AFTER),
         Denial::TargetInvalid
@@ -215,6 +217,7 @@ fn denied(fields: &mut Fields, denial: &Denial) {
         | Denial::PathAmbiguous(_)
         | Denial::RouteUnknown { .. }
         | Denial::QueryMissing { .. }
+        | Denial::HandshakeInvalid
         | Denial::FlagOff { .. } => {}
     }
 }

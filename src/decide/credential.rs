@@ -65,11 +65,17 @@ fn only(fields: &Fields, kind: Kind) -> Result<Option<&[u8]>, Denial> {
     }
 }
 
-/// What stands behind `Bearer`, in any case (RFC 9110, 11.1). Another scheme is not ours to read.
+/// What stands behind `Bearer`, in any case, and blanks (RFC 9110, 11.4). Another scheme is not ours to read, but with
+/// another space this one is to some.
 fn bearer(value: &[u8]) -> Result<Option<&[u8]>, Denial> {
     let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
     let (scheme, rest) = value.split_at(end);
-    if scheme.eq_ignore_ascii_case(b"bearer") { token(rest.trim_ascii()).map(Some) } else { Ok(None) }
+    if scheme.eq_ignore_ascii_case(b"bearer") { token(without_blanks(rest)).map(Some) } else { Ok(None) }
+}
+
+fn without_blanks(value: &[u8]) -> &[u8] {
+    let blanks = value.iter().take_while(|byte| **byte == b' ').count();
+    value.get(blanks..).unwrap_or_default()
 }
 
 /// A key is opaque, but it is one word of visible characters.
@@ -96,7 +102,9 @@ mod tests {
         };
         check(&[], Err(Denial::KeyMissing));
         check(&[("authorization", "Bearer k1")], Ok("k1"));
-        check(&[("authorization", "  bEaReR \t k1  ")], Ok("k1"));
+        check(&[("authorization", "  bEaReR   k1  ")], Ok("k1"));
+        check(&[("authorization", "Bearer\tk1")], Err(Denial::KeyMalformed));
+        check(&[("authorization", "Bearer \t k1")], Err(Denial::KeyMalformed));
         check(&[("x-api-key", " k1 ")], Ok("k1"));
         check(&[("authorization", "Bearer k1"), ("x-api-key", "k1")], Ok("k1"));
         check(&[("authorization", "Bearer k1"), ("x-api-key", "k2")], Err(Denial::KeyConflict));

@@ -33,6 +33,8 @@ pub enum Denial {
     },
     /// A WebSocket route, and no handshake.
     UpgradeRequired,
+    /// A handshake without a key, or with something else.
+    HandshakeInvalid,
     /// This flag is off.
     FlagOff {
         /// As the configuration has it.
@@ -121,6 +123,7 @@ impl Denial {
             Self::MethodUnknown { .. } => Reason::MethodUnknown,
             Self::QueryMissing { .. } => Reason::QueryMissing,
             Self::UpgradeRequired => Reason::UpgradeRequired,
+            Self::HandshakeInvalid => Reason::HandshakeInvalid,
             Self::FlagOff { .. } => Reason::FlagOff,
             Self::KeyMissing => Reason::KeyMissing,
             Self::CertificateMissing => Reason::CertificateMissing,
@@ -150,6 +153,7 @@ impl Denial {
             | Self::HostInvalid
             | Self::RouteUnknown { .. }
             | Self::UpgradeRequired
+            | Self::HandshakeInvalid
             | Self::KeyMissing
             | Self::CertificateMissing
             | Self::CertificateUnknown
@@ -175,6 +179,7 @@ impl Denial {
             | Self::RouteUnknown { .. }
             | Self::QueryMissing { .. }
             | Self::UpgradeRequired
+            | Self::HandshakeInvalid
             | Self::FlagOff { .. }
             | Self::KeyMissing
             | Self::CertificateMissing

@@ -278,8 +278,7 @@ fn asked(call: &Call<'_>, route: &Route, surface: &Surface) -> Result<Ask, Denia
         // What else it answers would be read as frames.
         None if call.extended => return Err(Denial::TargetInvalid),
         None => Ask::Request,
-        Some(_) if call.is_websocket() => Ask::Channel,
-        Some(_) => return Err(Denial::UpgradeRequired),
+        Some(_) => call.handshake().map(|_| Ask::Channel)?,
     };
     match route.query.iter().find(|name| !call.has_query(name)) {
         Some(name) => Err(Denial::QueryMissing { name: name.clone() }),

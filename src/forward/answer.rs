@@ -33,6 +33,8 @@ pub struct Head {
     pub framing: Option<Framing>,
     /// The upstream takes another request on this connection.
     pub keeps_alive: bool,
+    /// The connection is a WebSocket from here on, and nothing else (RFC 6455, 4.1).
+    pub switches: bool,
 }
 
 impl Head {
@@ -48,6 +50,10 @@ impl Head {
     }
 
     fn parse(bytes: &[u8], method: &Method) -> Result<Option<(Self, usize)>, Invalid> {
+        // Only a server may overlook empty lines (RFC 9112, 2.2): before an answer they are the end of another.
+        if matches!(bytes.first(), Some(b'\r' | b'\n')) {
+            return Err(Invalid::LineEnd);
+        }
         let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
         let mut parsed = httparse::Response::new(&mut []);
         let parser = httparse::ParserConfig::default();
@@ -73,9 +79,21 @@ impl Head {
                 && !matches!(framing, Some(Framing::Close)),
             framing: framing.filter(|framing| !framing.is_end()),
             fields: fields.passed,
+            switches: status == StatusCode::SWITCHING_PROTOCOLS && switches(parsed.headers),
         };
         Ok(Some((head, length)))
     }
+}
+
+fn switches(fields: &[httparse::Header<'_>]) -> bool {
+    let all = |name: &'static str| {
+        let named = fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        named.flat_map(|field| words(field.value))
+    };
+    let mut protocols = all("upgrade");
+    protocols.next().is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+        && protocols.next().is_none()
+        && all("connection").any(|word| word.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// The fields of a head: those that go on, and what the others said.

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 
+use httparse::Error::TooManyHeaders;
+
 use crate::accept::body::Broken;
 use crate::message::invalid::Invalid;
 use crate::observe::reason::Reason;
@@ -86,6 +88,10 @@ impl Fault {
             Self::Revoked(_) => Reason::KeyRevoked,
             Self::Client(Broken::TooLarge) => Reason::BodyTooLarge,
             Self::Client(Broken::Gone) => Reason::ClientGone,
+            // Of trailers there may be as much as of a head.
+            Self::Client(Broken::Invalid(Invalid::TooLarge | Invalid::Syntax(TooManyHeaders))) => {
+                Reason::HeadTooLarge
+            }
             Self::Client(Broken::Invalid(_)) => Reason::ClientInvalid,
         }
     }

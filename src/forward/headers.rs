@@ -11,10 +11,11 @@ use http::header::{CONNECTION, HeaderValue};
 use http::{HeaderMap, Method};
 
 use crate::accept::peer::Peer;
+use crate::config::route::Access;
 use crate::decide::permit::{Ask, Permit};
 use crate::identity::scope::Scopes;
 use crate::message::field::{Kind, Nominated, is_token, words};
-use crate::message::fields::{Field, Seen, line};
+use crate::message::fields::{Field, Seen, kind_of, line};
 use crate::message::head::Head;
 use crate::observe::record::Id;
 
@@ -107,7 +108,6 @@ impl<'h> Writer<'h> {
         let passes = match kind {
             Kind::Plain
             | Kind::Host
-            | Kind::Trailer
             | Kind::Reason
             | Kind::Page
             | Kind::AskedMethod
@@ -126,6 +126,7 @@ impl<'h> Writer<'h> {
                 }
                 false
             }
+            Kind::Trailer => self.trailer(field),
             // How long the body is we say ourselves; that there is none may be said or not.
             Kind::Length => {
                 if value == b"0" {
@@ -141,7 +142,9 @@ impl<'h> Writer<'h> {
             }
             // Of a webhook both are part of "as it came": there is no scope that they could change, and its headers are
             // the upstream's to read.
-            Kind::RequestId | Kind::Override => permit.surface.private,
+            Kind::RequestId | Kind::Override => {
+                permit.surface.private && permit.surface.access == Access::Open
+            }
             Kind::ForwardedFor => {
                 if with.trusted {
                     self.hops.push(value);
@@ -154,6 +157,17 @@ impl<'h> Writer<'h> {
             self.seen.add(kind);
             field.write(&mut self.out);
         }
+    }
+
+    /// Whether it announces only what may come behind a body. Where it does not, the rest of it is written.
+    fn trailer(&mut self, field: Field<'h>) -> bool {
+        let passes = |name: &&[u8]| kind_of(name) == Kind::Plain && !self.nominated.has(name);
+        let left: Vec<_> = words(field.value).filter(passes).collect();
+        let whole = left.len() == words(field.value).count();
+        if !whole && !left.is_empty() {
+            line(&mut self.out, field.name, &left.join(&b", "[..]));
+        }
+        whole
     }
 
     /// In one line, whatever number HTTP/2 had them in (RFC 9113, 8.2.3).

@@ -136,7 +136,8 @@ impl Head {
             extended,
         };
         head.expects()?;
-        Ok(head)
+        // As over HTTP/1; what its value says has been looked at where it was read.
+        if head.fields.all(Kind::Length).nth(1).is_some() { Err(Invalid::Length) } else { Ok(head) }
     }
 
     /// The path as it came. It is `/` where the target is an address without one (RFC 9110, 4.2.3).

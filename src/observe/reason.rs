@@ -41,6 +41,8 @@ pub enum Reason {
     QueryMissing,
     /// The route takes WebSocket handshakes only.
     UpgradeRequired,
+    /// The key of a WebSocket handshake is none.
+    HandshakeInvalid,
     /// A feature flag of the surface is off.
     FlagOff,
     /// No key came.
@@ -129,7 +131,7 @@ impl Reason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 53] = [
         Self::Passed,
         Self::Preflight,
         Self::RequestInvalid,
@@ -147,6 +149,7 @@ impl Reason {
         Self::MethodUnknown,
         Self::QueryMissing,
         Self::UpgradeRequired,
+        Self::HandshakeInvalid,
         Self::FlagOff,
         Self::KeyMissing,
         Self::CertificateMissing,
@@ -217,7 +220,8 @@ impl Reason {
             Self::RouteUnknown => ("route_unknown", 404, "There is nothing at this path."),
             Self::MethodUnknown => ("method_unknown", 405, "This path does not take this method. Allow lists those that it takes."),
             Self::QueryMissing => ("query_missing", 400, "A required query parameter is missing."),
-            Self::UpgradeRequired => ("upgrade_required", 426, "This path takes WebSocket handshakes only."),
+            Self::UpgradeRequired => ("upgrade_required", 426, "This path takes WebSocket handshakes only, of version 13."),
+            Self::HandshakeInvalid => ("handshake_invalid", 400, "Sec-WebSocket-Key must stand once, and hold 16 bytes in base64."),
             Self::FlagOff => ("flag_off", 403, "This part of the service is turned off."),
             Self::KeyMissing => ("key_missing", 401, "An API key is required: send it as `Authorization: Bearer` or as `X-API-Key`."),
             Self::CertificateMissing => ("certificate_missing", 401, "A client certificate is required: connect with one."),
