@@ -24,6 +24,7 @@ mod attacks_bodies;
 mod attacks_floods;
 mod attacks_http2;
 mod attacks_keys;
+mod attacks_memory;
 mod attacks_slow;
 mod attacks_upstream;
 mod bad_config;
