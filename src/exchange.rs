@@ -164,6 +164,7 @@ impl Exchange {
     pub fn refused(mut self: Box<Self>, mut answer: Answer<Body>) -> Answer<Told> {
         // What is said to it is ours, and said to the end.
         self.guest = None;
+        self.landed();
         self.warn(&mut answer.fields);
         self.record.status = answer.status.as_u16();
         answer.map(|body| Told { body, minting: None, exchange: Some(self) })
@@ -184,7 +185,7 @@ impl Exchange {
         }
     }
 
-    /// Its answer has been given, and a channel goes on.
+    /// No upstream works on it any more: it has been answered by us, or a channel goes on.
     pub fn landed(&mut self) {
         if std::mem::take(&mut self.in_flight) {
             self.metrics.in_flight.dec();

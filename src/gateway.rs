@@ -13,7 +13,7 @@ use crate::accept::clock::{Clock, TICK};
 use crate::accept::crowd::Most;
 use crate::accept::peer::Peer;
 use crate::accept::proxy_protocol::Unproxied;
-use crate::accept::{Bounds, Door, Malformed, Reply, Switch, Worker};
+use crate::accept::{Bounds, Door, Malformed, Reply, Switch, Worker, make_room};
 use crate::channel::{self, Handshake, Refused};
 use crate::config::Credential;
 use crate::config::route::Access;
@@ -122,6 +122,10 @@ impl Door for Gateway {
         self.shared.metrics.http2_broken.with_label_values(&[reason]).inc();
     }
 
+    fn cut_short(&self, reason: &'static str) {
+        self.shared.metrics.cut_short.with_label_values(&[reason]).inc();
+    }
+
     fn shaken(&self, resumed: bool) {
         self.shared.metrics.handshakes.with_label_values(&[if resumed { "resumed" } else { "full" }]).inc();
     }
@@ -172,6 +176,7 @@ impl Gateway {
         let permit = decision?;
         exchange.admitted(guest);
         if let Some(answer) = preflight(snapshot, &permit, head, exchange) {
+            exchange.landed();
             return Ok(Forwarded { answer, switched: None });
         }
         let live = snapshot.live();
@@ -304,7 +309,11 @@ impl Gateway {
             let now = Instant::now();
             self.worker.clock.tick(now);
             self.client.sweep(now);
-            self.worker.open.look(now);
+            let Worker { open, crowd, .. } = &self.worker;
+            open.look(now);
+            if crowd.wants_room(self.bounds().connections) && !make_room(open, self) {
+                crowd.want_room();
+            }
             self.lines.flush();
             revoke::expire(&self.guests, &self.shared);
         }

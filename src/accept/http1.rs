@@ -32,6 +32,8 @@ enum Next {
     End,
     /// Nothing: the client has left.
     Gone,
+    /// Nothing: it has left in the middle of a head.
+    Half,
 }
 
 /// What becomes of a connection after a request.
@@ -48,9 +50,12 @@ enum After {
 
 /// Serves a connection to its end.
 pub(super) async fn serve<D: Door>(link: Rc<Link>, door: Rc<D>) {
+    // The first request was to come at once.
+    let mut wait = door.bounds().head_wait;
     loop {
         let bounds = door.bounds();
-        let next = next(&link, &bounds).await;
+        let next = next(&link, &bounds, wait).await;
+        wait = bounds.idle;
         match exchange(&link, &door, next, &bounds).await {
             After::Next => {}
             After::Last => return linger(&link).await,
@@ -65,8 +70,8 @@ pub(super) async fn serve<D: Door>(link: Rc<Link>, door: Rc<D>) {
     }
 }
 
-/// Waits for the head of a request.
-async fn next(link: &Link, bounds: &Bounds) -> Next {
+/// Waits for the head of a request, which is to begin within `wait`.
+async fn next(link: &Link, bounds: &Bounds, wait: Duration) -> Next {
     let mut read = Gathered::default();
     // For the first byte, or for the last.
     let mut begun = None;
@@ -89,12 +94,13 @@ async fn next(link: &Link, bounds: &Bounds) -> Next {
             }
             let has_begun = !read.is_empty();
             if begun.replace(has_begun) != Some(has_begun) {
-                if has_begun { link.peer.wait(bounds.head_wait) } else { link.peer.idle(bounds.idle) }
+                if has_begun { link.peer.wait(bounds.head_wait) } else { link.peer.idle(wait) }
             }
             link.peer.watch(cx);
             // What has come is read first: it was sent before the client could know.
             match link.poll_read(cx) {
                 Poll::Ready(Ok(more)) if !more.is_empty() => link.put_back(more),
+                Poll::Ready(Ok(_) | Err(_)) if has_begun => return Poll::Ready(Next::Half),
                 Poll::Ready(Ok(_) | Err(_)) => return Poll::Ready(Next::Gone),
                 Poll::Pending if link.peer.is_late() && has_begun => {
                     return Poll::Ready(Next::Malformed(Malformed::Late, read.is_to_head(b"")));
@@ -114,6 +120,10 @@ async fn exchange<D: Door>(link: &Rc<Link>, door: &Rc<D>, next: Next, bounds: &B
     let head = match next {
         Next::End => return After::Last,
         Next::Gone => return After::Gone,
+        Next::Half => {
+            door.cut_short("head");
+            return After::Gone;
+        }
         Next::Malformed(malformed, head_only) => {
             let terms = Terms { head_only, ..Terms::last(bounds) };
             return refuse(link, door, None, malformed, terms).await;

@@ -1,5 +1,6 @@
 //! Requests of a client over HTTP/2, which hyper reads.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::error::Error as _;
 use std::future::poll_fn;
@@ -20,7 +21,8 @@ use super::body::Incoming;
 use super::calm::Calm;
 use super::peer::Peer;
 use super::pipe::Pipe;
-use super::streams::{Streams, Watched};
+use super::streams::Streams;
+use super::watched::Watched;
 use super::{Bounds, Door, Malformed, Reply, Switch};
 use crate::message::head::Head;
 use crate::socket::Socket;
@@ -31,8 +33,21 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What waits for a client that does not take it, on each stream.
 const UNTAKEN: usize = 64 * 1024;
+/// Why a connection ends whose client takes nothing.
+const SLOW: &str = "client_slow";
 /// After a goodbye of ours.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// A stream.
+    Busy,
+    /// The client, which takes nothing of what is left to say of streams that have ended.
+    Blocked,
+    /// The next request.
+    Idle,
+}
 
 /// Serves a connection to its end. What ends it is the client's matter, or has been told by its requests.
 pub(super) async fn serve<D: Door>(socket: Socket, read: Bytes, peer: Rc<Peer>, door: Rc<D>) {
@@ -43,7 +58,8 @@ pub(super) async fn serve<D: Door>(socket: Socket, read: Bytes, peer: Rc<Peer>, 
         let (door, peer, streams) = (Rc::clone(&serving), Rc::clone(&served), watching.clone());
         async move { Ok::<_, Infallible>(exchange(request, door, peer, &streams).await) }
     });
-    let socket = TokioIo::new(Calm::new(socket, read, bounds.control_frames, Rc::clone(&peer)));
+    let blocked = Rc::new(Cell::new(false));
+    let socket = Calm::new(socket, read, bounds.control_frames, Rc::clone(&peer), Rc::clone(&blocked));
     let mut builder = http2::Builder::new(streams.clone());
     if bounds.channels {
         builder.enable_connect_protocol();
@@ -56,37 +72,71 @@ pub(super) async fn serve<D: Door>(socket: Socket, read: Bytes, peer: Rc<Peer>, 
         .max_send_buf_size(UNTAKEN)
         .max_pending_accept_reset_streams(bounds.resets)
         .max_local_error_reset_streams(bounds.resets)
-        .serve_connection(socket, service);
+        .serve_connection(TokioIo::new(socket), service);
     let mut connection = pin!(connection);
-    let (mut closing, mut idle) = (false, true);
+    let mut course = Course { waits: Waits::Idle, begun: false, closing: false };
     // Until the first request it has as long as a head may take.
     peer.wait(bounds.head_wait);
     let ended = poll_fn(|cx| {
         peer.watch(cx);
-        if idle && peer.is_late() && closing {
+        if peer.is_late() && course.is_over(&streams, &*door)? {
             return Poll::Ready(Ok(()));
         }
-        if !closing && (peer.is_closing() || (idle && peer.is_late())) {
-            closing = true;
+        if !course.closing && (peer.is_closing() || (course.waits == Waits::Idle && peer.is_late())) {
+            course.closing = true;
             connection.as_mut().graceful_shutdown();
             peer.wait(LINGER);
-        } else if !idle && peer.is_late() {
-            streams.end_stuck();
         }
-        let polled = connection.as_mut().poll(cx);
-        if idle != streams.is_empty() {
-            idle = !idle;
-            if idle {
-                peer.idle(if closing { LINGER } else { door.bounds().idle });
-            } else {
-                peer.rest();
-            }
+        let polled = connection.as_mut().poll(cx).map_err(|error| reason(&error));
+        let waits = match (streams.is_empty(), blocked.get()) {
+            (false, _) => Waits::Busy,
+            (true, true) => Waits::Blocked,
+            (true, false) => Waits::Idle,
+        };
+        if waits != course.waits {
+            course.turn(waits, &peer, &*door);
         }
         polled
     })
     .await;
-    if let Err(error) = ended {
-        door.broke(reason(&error));
+    if let Err(reason) = ended {
+        door.broke(reason);
+    }
+}
+
+/// How far a connection has come.
+struct Course {
+    waits: Waits,
+    /// Something has been asked of it.
+    begun: bool,
+    /// The client has been told that nothing more will be answered.
+    closing: bool,
+}
+
+impl Course {
+    /// What it has waited for takes too long: whether it ends at once, or breaks.
+    fn is_over(&self, streams: &Streams, door: &impl Door) -> Result<bool, &'static str> {
+        match self.waits {
+            Waits::Busy if streams.end_stuck() => Ok(false),
+            Waits::Busy | Waits::Blocked => Err(SLOW),
+            Waits::Idle => {
+                if !self.begun && !self.closing {
+                    door.cut_short("preface");
+                }
+                Ok(self.closing)
+            }
+        }
+    }
+
+    /// It waits for something else from now on.
+    fn turn(&mut self, waits: Waits, peer: &Peer, door: &impl Door) {
+        (self.waits, self.begun) = (waits, true);
+        match waits {
+            Waits::Busy => peer.rest(),
+            Waits::Idle if !self.closing => peer.idle(door.bounds().idle),
+            Waits::Blocked if !self.closing => peer.wait(door.bounds().patience),
+            Waits::Idle | Waits::Blocked => peer.wait(LINGER),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod pipe;
 mod proxied;
 pub mod proxy_protocol;
 mod streams;
+mod watched;
 
 use std::future::poll_fn;
 use std::io;
@@ -79,6 +80,9 @@ pub trait Door: 'static {
 
     /// A connection of HTTP/2 has broken, for this reason.
     fn broke(&self, reason: &'static str);
+
+    /// A connection has ended that was still owed, or owed us, a request, for this reason.
+    fn cut_short(&self, reason: &'static str);
 
     /// A connection without the PROXY header that it had to begin with was closed.
     fn turned_away(&self, hop: &Peer, why: Unproxied);
@@ -248,7 +252,7 @@ fn take<D: Door>(stream: TcpStream, address: SocketAddr, entrance: &Entrance, do
         return door.turned_away(&peer, Unproxied::Untrusted);
     }
     let most = if trusted { Most { of_one: None, ..most } } else { most };
-    let Some(place) = Crowd::enter(crowd, peer.ip, most, || open.make_room()) else { return };
+    let Some(place) = Crowd::enter(crowd, peer.ip, most, || make_room(open, &**door)) else { return };
     // A failure here means that the client has gone already; reading will say so.
     let _ = stream.set_nodelay(true);
     let (entered, door) = (Open::connect(open, &peer), Rc::clone(door));
@@ -270,6 +274,15 @@ fn take<D: Door>(stream: TcpStream, address: SocketAddr, entrance: &Entrance, do
         }
         drop((entered, place));
     });
+}
+
+/// Ends the connection that is oldest of those on which nothing is asked; false where there is none.
+pub fn make_room(open: &Open, door: &impl Door) -> bool {
+    let made = open.make_room();
+    if made {
+        door.cut_short("room");
+    }
+    made
 }
 
 /// Shakes hands over TLS; `None` where that fails, or the connection is to end. Until it has, nothing is lost with it: it

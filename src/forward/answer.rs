@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes};
 use http::{Method, StatusCode};
+use memchr::memmem;
 
 use crate::message::field::{Kind, Nominated, words};
 use crate::message::fields::{Fields, kind_of};
@@ -94,6 +95,34 @@ fn switches(fields: &[httparse::Header<'_>]) -> bool {
     protocols.next().is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
         && protocols.next().is_none()
         && all("connection").any(|word| word.eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// What has come of a head that was cut. It is read again when its end has come: one that comes byte by byte is not read
+/// once a byte.
+#[derive(Debug, Default)]
+pub struct Gathered(Vec<u8>);
+
+impl Gathered {
+    /// Whether nothing has been cut.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds what is in `read`, which has no end, and `more`; all of it goes back to `read` where it is to be read again.
+    pub fn add(&mut self, read: &mut Bytes, more: &[u8]) {
+        let Self(bytes) = self;
+        bytes.extend_from_slice(&std::mem::take(read));
+        let seen = bytes.len().saturating_sub(3);
+        bytes.extend_from_slice(more);
+        let new = bytes.get(seen..).unwrap_or_default();
+        if bytes.len() >= LIMIT
+            || memmem::find(new, b"\n\r\n").is_some()
+            || memmem::find(new, b"\n\n").is_some()
+        {
+            *read = std::mem::take(bytes).into();
+        }
+    }
 }
 
 /// The fields of a head: those that go on, and what the others said.
@@ -248,5 +277,31 @@ mod tests {
         let names: Vec<_> = head.fields.iter().map(|field| field.name.to_ascii_lowercase()).collect();
         assert_eq!(names, [&b"content-length"[..], b"set-cookie", b"set-cookie"]);
         assert_eq!(head.reason.as_deref(), Some("Fine"));
+    }
+
+    #[test]
+    fn a_head_is_the_same_however_its_bytes_are_cut() {
+        for (text, rest) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody", Some(4)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 4\n\nbody", None),
+        ] {
+            for size in 1..=text.len() {
+                let (mut gathered, mut read) = (Gathered::default(), Bytes::new());
+                let mut pieces = text.as_bytes().chunks(size);
+                let got = loop {
+                    match Head::read(&mut read, &Method::GET) {
+                        Ok(Some(_)) => break Some(read.len() + pieces.map(<[u8]>::len).sum::<usize>()),
+                        Ok(None) => gathered.add(&mut read, pieces.next().expect("a head")),
+                        Err(_) => break None,
+                    }
+                };
+                assert_eq!(got, rest, "in pieces of {size}");
+            }
+        }
+        let (mut gathered, mut read) = (Gathered::default(), Bytes::new());
+        while read.is_empty() {
+            gathered.add(&mut read, b"HTTP/1.1 200 OK and more");
+        }
+        assert!(Head::read(&mut read, &Method::GET).is_err());
     }
 }

@@ -19,7 +19,7 @@ use http::{Method, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::answer::Head;
+use super::answer::{Gathered, Head};
 use super::fault::Fault;
 use super::headers::is_idempotent;
 use super::upload::Upload;
@@ -261,6 +261,7 @@ impl Lease {
     ) -> Result<(Head, Bytes), Fault> {
         self.wire.begin(timeouts, until);
         let (mut sending, mut read, mut informational) = (true, Bytes::new(), 0);
+        let mut gathered = Gathered::default();
         poll_fn(|cx| {
             if sending && let Poll::Ready(sent) = upload.poll(cx, &self.wire) {
                 sending = false;
@@ -275,8 +276,8 @@ impl Lease {
                         return Poll::Ready(Ok((head, std::mem::take(&mut read))));
                     }
                     None => match ready!(self.poll_read(cx))? {
-                        Some(more) if read.is_empty() => read = more,
-                        Some(more) => read = [&*read, &*more].concat().into(),
+                        Some(more) if read.is_empty() && gathered.is_empty() => read = more,
+                        Some(more) => gathered.add(&mut read, &more),
                         None => {
                             let early = io::Error::from(ErrorKind::UnexpectedEof);
                             return Poll::Ready(Err(Fault::Closed(early)));

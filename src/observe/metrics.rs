@@ -54,6 +54,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections that were not taken, by the limit that was full.
     pub connections_refused: IntCounterVec,
+    /// Connections that ended while a request was due or had begun, or for others, by why.
+    pub cut_short: IntCounterVec,
     /// Connections without the PROXY header that they had to begin with, by what was wrong.
     pub unproxied: IntCounterVec,
     /// Connections of HTTP/2 that did not end well, by the protocol's name for why.
@@ -154,6 +156,7 @@ impl Metrics {
             in_flight: gauge(r, "scopegate_requests_in_flight", "Requests between their head and their last byte."),
             connections: gauge(r, "scopegate_connections", "Connections that clients hold open."),
             connections_refused: counters(r, "scopegate_connections_refused_total", "Connections that were not taken, by the limit that was reached.", &["limit"]),
+            cut_short: counters(r, "scopegate_connections_cut_short_total", "Connections that ended before a request that was due or had begun, or to make room.", &["reason"]),
             unproxied: counters(r, "scopegate_proxy_headers_refused_total", "Connections closed because they did not begin with a PROXY header that may be believed.", &["reason"]),
             http2_broken: counters(r, "scopegate_http2_broken_total", "Connections of HTTP/2 that did not end well.", &["reason"]),
             handshakes: counters(r, "scopegate_tls_handshakes_total", "TLS handshakes with clients that were good.", &["kind"]),

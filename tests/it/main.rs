@@ -24,6 +24,8 @@ mod attacks_bodies;
 mod attacks_floods;
 mod attacks_http2;
 mod attacks_keys;
+mod attacks_memory;
+mod attacks_slow;
 mod attacks_targets;
 mod attacks_turns;
 mod attacks_upstream;

@@ -82,6 +82,8 @@ impl Door for Defective {
 
     fn broke(&self, _: &'static str) {}
 
+    fn cut_short(&self, _: &'static str) {}
+
     fn shaken(&self, _: bool) {}
 
     fn unshaken(&self, _: &Peer, _: &Failure) {}

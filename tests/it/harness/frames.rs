@@ -6,6 +6,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 use super::PATIENCE;
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -101,7 +103,10 @@ pub fn connect(stream: u32, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
 impl Frames {
     /// A connection on which nothing has been said.
     pub fn silent(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("a connection");
+        Self::over(TcpStream::connect(address).expect("a connection"))
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
         Self { stream: BufReader::new(stream), begun: HashMap::new(), ended: HashMap::new() }
@@ -109,9 +114,20 @@ impl Frames {
 
     /// A connection with the preface and settings of the client.
     pub fn connect(address: SocketAddr, settings: &[u8]) -> Self {
-        let mut frames = Self::silent(address);
-        frames.send([PREFACE, &frame(SETTINGS, 0, 0, settings)].concat());
-        frames
+        Self::silent(address).begin(settings)
+    }
+
+    /// The same, of a client whose system holds little for it.
+    pub fn small(address: SocketAddr, settings: &[u8]) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("an option");
+        socket.connect(&address.into()).expect("a connection");
+        Self::over(socket.into()).begin(settings)
+    }
+
+    fn begin(mut self, settings: &[u8]) -> Self {
+        self.send([PREFACE, &frame(SETTINGS, 0, 0, settings)].concat());
+        self
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {

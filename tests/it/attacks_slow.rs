@@ -1,0 +1,170 @@
+//! Who takes his time: what he holds of us meanwhile, and when that ends.
+
+use std::io::Read as _;
+
+use crate::harness::client::{Client, get, request};
+use crate::harness::eventually;
+use crate::harness::frames::{Frames, HEADERS, PREFACE, RESET, SETTINGS, Told, WINDOW, frame, get as stream};
+use crate::harness::scopegate::{Scopegate, Setup};
+use crate::harness::upstream::Upstream;
+
+/// Windows of so many bytes, on each stream.
+fn windows(bytes: u32) -> Vec<u8> {
+    [&[0, 4][..], &bytes.to_be_bytes()].concat()
+}
+
+fn ask<'a>(method: &'a str, path: &'a str) -> Vec<(&'static str, &'a str)> {
+    vec![(":method", method), (":scheme", "http"), (":authority", "a"), (":path", path)]
+}
+
+/// So many requests, each on a stream of its own.
+fn many(count: u32, method: &str, path: &str) -> Vec<u8> {
+    (0..count).flat_map(|number| stream(2 * number + 1, &ask(method, path))).collect()
+}
+
+fn nobody_left(scopegate: &Scopegate, what: &str) {
+    for gauge in ["scopegate_connections", "scopegate_requests_in_flight"] {
+        eventually(&format!("{gauge}: {what}"), || (scopegate.metric(gauge) == 0.0).then_some(()));
+    }
+    assert_eq!(get(scopegate.address, "/health", "").status, 200, "{what}");
+}
+
+#[test]
+fn who_is_refused_and_does_not_listen_is_not_in_flight() {
+    let upstream = Upstream::start();
+    let scopegate = Setup::new(&upstream).and("limits: { in_flight: 2 }").start();
+    let mut deaf = Frames::connect(scopegate.address, &windows(0));
+    deaf.send(many(10, "GET", "/api/v1/apps"));
+    let mut refused = 0;
+    while refused < 10 {
+        let (kind, ..) = deaf.next().expect("a frame");
+        refused += u32::from(kind == HEADERS);
+    }
+    assert_eq!(get(scopegate.address, "/health", "").status, 200);
+    // Over HTTP/1 an answer is refused to the end of what the system holds.
+    let mut piped = Client::connect(scopegate.address);
+    piped.send(request("GET", "/api/v1/apps", "", "").repeat(100));
+    assert_eq!(piped.head().0, 401);
+    assert_eq!(get(scopegate.address, "/health", "").status, 200);
+}
+
+#[test]
+fn answers_that_are_not_taken_end_however_small_they_are() {
+    const BROKEN: &str = "scopegate_http2_broken_total{reason=\"client_slow\"}";
+    let upstream = Upstream::with(|exchange| {
+        let size = exchange.request.target.rsplit('/').next().and_then(|size| size.parse().ok());
+        let text = "x".repeat(size.unwrap_or(5));
+        exchange.reply("200 OK", "", &text)
+    });
+    let scopegate = Setup::new(&upstream).and("timeouts: { idle: 300ms }").start();
+    // Pieces that are larger than a frame end alone, smaller ones with their connection.
+    for (window, size, alone) in [(0, 5, true), (1, 5, false), (1, 20_000, true), (1, 60_000, true)] {
+        let what = format!("{size} bytes through a window of {window}");
+        let mut frames = Frames::connect(scopegate.address, &windows(window));
+        let before = scopegate.metric(BROKEN);
+        frames.send(many(100, "GET", &format!("/api/v1/webhooks/{size}")));
+        if alone {
+            let mut reset = 0;
+            while reset < 100 {
+                let (kind, ..) = frames.next().expect(&what);
+                reset += u32::from(kind == RESET);
+            }
+        } else {
+            while frames.next().is_some() {}
+            eventually(&what, || (scopegate.metric(BROKEN) == before + 1.0).then_some(()));
+        }
+        drop(frames);
+        nobody_left(&scopegate, &what);
+    }
+    // All windows are open, and nothing is read.
+    for size in [15_000, 60_000] {
+        let what = format!("{size} bytes that nobody reads");
+        let mut frames = Frames::small(scopegate.address, &windows(0x7fff_ffff));
+        frames.send(frame(WINDOW, 0, 0, &[0x7f, 0, 0, 0]));
+        // More than the system holds for both.
+        let target = format!("/api/v1/webhooks/{size}");
+        for round in 0..10 {
+            let streams =
+                (0..100).flat_map(|number| stream(200 * round + 2 * number + 1, &ask("GET", &target)));
+            if !frames.try_send(streams.collect::<Vec<u8>>()) {
+                break;
+            }
+        }
+        nobody_left(&scopegate, &what);
+    }
+}
+
+#[test]
+fn who_takes_a_little_now_and_then_is_waited_for() {
+    let upstream = Upstream::with(|exchange| exchange.reply("200 OK", "", &"x".repeat(40)));
+    let scopegate = Setup::new(&upstream).and("timeouts: { idle: 400ms }").start();
+    let mut frames = Frames::connect(scopegate.address, &windows(1));
+    frames.send(many(1, "GET", "/health"));
+    for _ in 0..39 {
+        // His pace: longer in all than he may take for one byte.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        frames.send(frame(WINDOW, 0, 1, &[0, 0, 0, 1]));
+    }
+    assert_eq!(frames.told(1), Told::Answer(200, "x".repeat(40)));
+}
+
+#[test]
+fn who_never_asks_is_not_waited_for_as_long_as_who_has_asked() {
+    let upstream = Upstream::start();
+    let scopegate = Setup::new(&upstream).and("timeouts: { head: 200ms }").start();
+    let settings = [PREFACE, &frame(SETTINGS, 0, 0, b"")].concat();
+    for (bytes, reason) in [
+        (&b""[..], "silent"),
+        (b"PRI * HTTP", "preface"),
+        (PREFACE, "preface"),
+        (&settings, "preface"),
+        (b"\r\n", ""),
+    ] {
+        let cut = format!("scopegate_connections_cut_short_total{{reason=\"{reason}\"}}");
+        let before = scopegate.metric(&cut);
+        let mut client = Client::connect(scopegate.address);
+        client.send(bytes);
+        client.stream.read_to_end(&mut Vec::new()).expect("an end, in time");
+        let counted = || (reason.is_empty() || scopegate.metric(&cut) == before + 1.0).then_some(());
+        eventually(reason, counted);
+    }
+    // Who has asked once is waited for as ever.
+    let mut client = Client::connect(scopegate.address);
+    assert_eq!(client.ask(request("GET", "/health", "", "")).status, 200);
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    assert_eq!(client.ask(request("GET", "/health", "", "")).status, 200);
+}
+
+#[test]
+fn who_leaves_in_a_head_is_counted() {
+    let upstream = Upstream::start();
+    let scopegate = Setup::new(&upstream).start();
+    let mut client = Client::connect(scopegate.address);
+    client.send("GET /health HTTP/1.1\r\nHo");
+    client.finish();
+    assert!(client.is_closed());
+    let cut = || scopegate.metric("scopegate_connections_cut_short_total{reason=\"head\"}");
+    eventually("a count", || (cut() == 1.0).then_some(()));
+}
+
+#[test]
+fn nobody_keeps_a_probe_out() {
+    let upstream = Upstream::start();
+    let scopegate = Setup::new(&upstream).and("timeouts: { head: 9s }").start();
+    let mut first = Client::connect(scopegate.admin);
+    first.send("GET /livez HTTP/1.1\r\nHo");
+    let _others: Vec<_> = (0..200).map(|_| Client::connect(scopegate.admin)).collect();
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(scopegate.ask_admin(path).status, 200, "{path}");
+    }
+    assert!(first.is_closed(), "the oldest makes room");
+    let open = scopegate.metric("process_open_fds");
+    assert!(open < 150.0, "{open} descriptors");
+    // Nor does it keep who never comes to the point.
+    let scopegate = Setup::new(&upstream).and("timeouts: { head: 200ms }").start();
+    for begin in ["", "GET /livez HTTP/1.1\r\nHo"] {
+        let mut client = Client::connect(scopegate.admin);
+        client.send(begin);
+        assert!(client.is_closed(), "{begin}");
+    }
+}
