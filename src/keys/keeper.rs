@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::{LocalSet, spawn_blocking, spawn_local};
+use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
 use super::cache::Cache;
 use super::change::{Change, Changes, Which};
-use super::last_good;
+use super::last_good::Writer;
 use super::news::News;
 use super::presented::{Plain, Presented};
 use super::remote::Source;
@@ -38,8 +38,6 @@ const OVERTAKEN: usize = 4;
 /// of that. Beyond it they are refused, so that a slow server and made-up keys never keep out who is known.
 const WAITING: usize = 2_048;
 const WAITING_FOR_ONE: usize = 512;
-/// What is kept is written for the next start this often.
-const WRITE_EVERY: Duration = Duration::from_secs(5);
 /// Between two attempts to reach a server, at first and at most; each waits for some part of it, so that replicas do not
 /// come all at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -98,8 +96,7 @@ struct Desk<S> {
     source: S,
     flights: RefCell<HashMap<Digest, Flight>>,
     turns: Semaphore,
-    /// What is kept has changed since it was written.
-    unwritten: Cell<bool>,
+    writer: Writer,
     /// When that may be warned of.
     garbage: Seldom,
     strangers: Strangers,
@@ -136,10 +133,9 @@ impl Keeper {
                 Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
             let turns = Semaphore::new(self.bounds.at_once);
             let strangers = Strangers::new(self.bounds.rate, Instant::now());
-            let (flights, unwritten) = (RefCell::default(), Cell::new(false));
-            let garbage = Seldom::default();
+            let (flights, writer, garbage) = Default::default();
             let waiting = Cell::new(0);
-            let desk = Desk { keeper: self, source, flights, turns, unwritten, garbage, strangers, waiting };
+            let desk = Desk { keeper: self, source, flights, turns, writer, garbage, strangers, waiting };
             let desk = Rc::new(desk);
             LocalSet::new().block_on(&runtime, desk.run(told));
         });
@@ -190,25 +186,15 @@ impl<S: Source> Desk<S> {
 
     /// Writes what is kept for the next start, for as long as the process lives.
     async fn write(self: Rc<Self>) {
-        let Some(LastGood { file, .. }) = &self.keeper.last_good else { return };
-        loop {
-            sleep(WRITE_EVERY).await;
-            if !self.unwritten.replace(false) {
-                continue;
-            }
-            let (cache, platform, file) =
-                (Arc::clone(&self.keeper.cache), self.keeper.platform.clone(), file.clone());
-            let written = spawn_blocking(move || last_good::write(&file, cache.all(), &platform)).await;
-            if let Ok(Err(error)) = written {
-                self.unwritten.set(true);
-                tracing::warn!(error = format!("{error:#}"), "what the source of keys says cannot be kept");
-            }
+        if let Some(last_good) = &self.keeper.last_good {
+            self.writer.run(last_good, &self.keeper.cache, &self.keeper.platform).await;
         }
     }
 
     /// Asks one question, and answers everybody who waits for it.
     async fn answer(self: Rc<Self>, digest: Digest, plain: Option<Plain>) {
-        let before = self.keeper.cache.known(&digest);
+        // News of it have been told of already.
+        let before = self.keeper.cache.known(&digest).filter(|known| !self.keeper.cache.is_overtaken(known));
         let _landing = Landing { desk: &self, digest };
         let stranger = self.flights.borrow().get(&digest).is_some_and(|flight| flight.stranger);
         let fetched = if !stranger || self.strangers.enter(self.keeper.bounds.timeout).await {
@@ -231,10 +217,12 @@ impl<S: Source> Desk<S> {
         }
         let answer = match fetched {
             Ok((row, at)) => {
-                self.unwritten.set(true);
-                let entry = self.keeper.cache.keep(digest, row.as_ref(), &self.keeper.platform, at);
+                self.writer.learnt();
+                let cache = &self.keeper.cache;
+                let entry = cache.keep(digest, row.as_ref(), &self.keeper.platform, at);
                 // Who is inside on it need not wait to be looked at.
                 if before.is_some_and(|before| entry.as_ref() != Some(&before.entry)) {
+                    self.writer.overtaken();
                     self.tell(Which::One(digest));
                 }
                 Ok(entry)
@@ -312,9 +300,13 @@ impl<S: Source> Desk<S> {
         }
     }
 
-    /// What is kept is forgotten first, then who is asking is told to ask again, then the workers look at who is inside.
+    /// What is kept is overtaken first, then who is asking is told to ask again, then the workers look at who is inside.
     fn hear(&self, news: &News) {
         let Keeper { cache, meters, .. } = &self.keeper;
+        match news {
+            News::Listening | News::Silent => cache.reach(),
+            News::Key(_) | News::Team(_) | News::All | News::Garbage => self.writer.overtaken(),
+        }
         if *news != News::Silent {
             meters.news(news.kind());
         }
@@ -331,19 +323,19 @@ impl<S: Source> Desk<S> {
                 Which::Due
             }
             News::Key(digest) => {
-                cache.forget(digest);
+                cache.overtake(digest);
                 if let Some(flight) = flights.get_mut(digest) {
                     flight.overtaken = true;
                 }
                 Which::One(*digest)
             }
             News::Team(team) => {
-                cache.forget_team(team);
+                cache.overtake_team(team);
                 flights.values_mut().for_each(|flight| flight.teams.push(team.clone()));
                 Which::Any
             }
             News::All | News::Garbage => {
-                cache.forget_all();
+                cache.overtake_all();
                 flights.values_mut().for_each(|flight| flight.overtaken = true);
                 Which::Any
             }

@@ -123,8 +123,8 @@ async fn probed(name: &'static str, source: &impl Source, most: Duration) -> Res
 }
 
 /// Takes what was kept over a start; false where there is nothing that can be used.
-fn restore(LastGood { file, max_age }: &LastGood, name: &str, cache: &Cache, platform: &Scopes) -> bool {
-    match last_good::read(file, *max_age) {
+fn restore(from: &LastGood, name: &str, cache: &Cache, platform: &Scopes) -> bool {
+    match last_good::read(from) {
         Ok((rows, age)) => {
             let (keys, age_s) = (rows.len(), age.as_secs());
             tracing::info!(
@@ -133,11 +133,11 @@ fn restore(LastGood { file, max_age }: &LastGood, name: &str, cache: &Cache, pla
                 age_s,
                 "what the source of keys said before this start is used"
             );
-            cache.restore(rows, platform, age, *max_age);
+            cache.restore(rows, platform, from.max_age);
             true
         }
         Err(error) => {
-            let file = file.display();
+            let file = from.file.display();
             tracing::warn!(source = name, %file, error = format!("{error:#}"), "what was said before is not used");
             false
         }
@@ -156,8 +156,7 @@ impl Remote {
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         let name = name(&config.server, taken);
-        let over_a_start = config.last_good.as_ref().map_or(Duration::ZERO, |last| last.max_age);
-        let cache = Arc::new(Cache::new(config.cache, over_a_start));
+        let cache = Arc::new(Cache::new(config.cache));
         let (desk, told) = mpsc::channel(WAITING);
         let restored = config.last_good.as_ref().is_some_and(|last| restore(last, name, &cache, platform));
         let ready = Arc::new(AtomicBool::new(restored));
@@ -260,7 +259,7 @@ impl Remote {
 }
 
 impl Remote {
-    /// Whether it knew the key a while ago.
+    /// Whether it knew the key at some time.
     pub(super) fn knew(&self, digest: &Digest) -> bool {
         self.cache.known(digest).is_some()
     }
