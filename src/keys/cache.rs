@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use moka::sync;
 
 use super::Entry;
+use super::last_good::Dated;
 use super::row::Row;
 use crate::config::sources;
 use crate::config::sources::Fail;
@@ -147,7 +148,7 @@ impl Cache {
     }
 
     /// What was said of each so long ago, before this start; it is good until it is older than this.
-    pub(super) fn restore(&self, rows: Vec<(Digest, Row, Duration)>, platform: &Scopes, most: Duration) {
+    pub(super) fn restore(&self, rows: Vec<Dated>, platform: &Scopes, most: Duration) {
         let now = Instant::now();
         for (digest, row, age) in rows {
             let Some(at) = now.checked_sub(age) else { continue };
@@ -157,6 +158,22 @@ impl Cache {
                 ..Known::new(row.entry(platform), row.weight(), self.epoch(), at)
             };
             self.known.insert(digest, Arc::new(known));
+        }
+    }
+
+    /// Takes over what another knew of the same server, under another platform's scopes: it is asked for again before it is
+    /// used, unless the server does not answer.
+    pub(super) fn take_over(&self, other: &Self, theirs: &Scopes, ours: &Scopes) {
+        self.reached.store(other.reached.load(Ordering::Acquire), Ordering::Release);
+        for (digest, known) in &other.known {
+            let entry = Row::of(&known.entry, theirs).entry(ours);
+            let known = Known {
+                doubtful: true.into(),
+                overtaken: other.is_overtaken(&known).into(),
+                survives: known.survives,
+                ..Known::new(entry, known.weight, self.epoch(), known.at)
+            };
+            self.known.insert(*digest, Arc::new(known));
         }
     }
 
@@ -206,12 +223,6 @@ impl Cache {
             known.doubtful.store(true, Ordering::Release);
         }
         self.unknown.invalidate_all();
-    }
-
-    /// How many keys are known, and how many are known to be unknown: about.
-    #[must_use]
-    pub fn len(&self) -> (u64, u64) {
-        (self.known.entry_count(), self.unknown.entry_count())
     }
 
     fn epoch(&self) -> u64 {

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
@@ -72,9 +72,13 @@ pub(super) struct Keeper {
     pub(super) bounds: sources::Cache,
     pub(super) last_good: Option<LastGood>,
     pub(super) cache: Arc<Cache>,
+    /// What is in that stands in the file of `last_good`.
+    pub(super) written: bool,
     pub(super) platform: Scopes,
     pub(super) changes: Changes,
     pub(super) ready: Arc<AtomicBool>,
+    /// Another has taken its place.
+    pub(super) retired: Arc<Notify>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) meters: SourceMeters,
 }
@@ -133,8 +137,8 @@ impl Keeper {
                 Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
             let turns = Semaphore::new(self.bounds.at_once);
             let strangers = Strangers::new(self.bounds.rate, Instant::now());
-            let (flights, writer, garbage) = Default::default();
-            let waiting = Cell::new(0);
+            let (flights, garbage) = Default::default();
+            let (writer, waiting) = (Writer::new(self.written), Cell::new(0));
             let desk = Desk { keeper: self, source, flights, turns, writer, garbage, strangers, waiting };
             let desk = Rc::new(desk);
             LocalSet::new().block_on(&runtime, desk.run(told));
@@ -150,6 +154,18 @@ impl<S: Source> Desk<S> {
     async fn run(self: Rc<Self>, mut told: mpsc::Receiver<Message>) {
         let listening = spawn_local(Rc::clone(&self).listen());
         let writing = spawn_local(Rc::clone(&self).write());
+        tokio::select! {
+            () = self.serve(&mut told) => {}
+            () = self.keeper.retired.notified() => {}
+        }
+        listening.abort();
+        writing.abort();
+        // Who had come before another took this one's place waits for a turn, and then for an answer.
+        let _ = timeout(self.keeper.bounds.timeout * 2, self.serve(&mut told)).await;
+    }
+
+    /// Takes what it is told, until nobody can tell it anything.
+    async fn serve(self: &Rc<Self>, told: &mut mpsc::Receiver<Message>) {
         while let Some(message) = told.recv().await {
             match message {
                 Message::Ask(ask) => self.take(ask),
@@ -159,8 +175,6 @@ impl<S: Source> Desk<S> {
                 }
             }
         }
-        listening.abort();
-        writing.abort();
     }
 
     fn take(self: &Rc<Self>, Ask { digest, plain, stranger, answer }: Ask) {

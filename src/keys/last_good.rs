@@ -56,13 +56,18 @@ const WRITE_EVERY: Duration = Duration::from_secs(5);
 const REST: u32 = 10;
 
 /// Keeps the file up to what is known.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Writer {
     unwritten: Cell<bool>,
     at_once: Notify,
 }
 
 impl Writer {
+    /// Whether what is known already stands in the file.
+    pub(super) fn new(written: bool) -> Self {
+        Self { unwritten: Cell::new(!written), at_once: Notify::new() }
+    }
+
     /// Something has been learnt.
     pub(super) fn learnt(&self) {
         self.unwritten.set(true);
@@ -116,10 +121,11 @@ fn write(to: &LastGood, known: impl Iterator<Item = Said>, platform: &Scopes) ->
     Ok(())
 }
 
-/// Reads what is whole and not older than this: the keys, and how old what was said of each is.
-pub(super) fn read(
-    LastGood { file, max_age }: &LastGood,
-) -> anyhow::Result<(Vec<(Digest, Row, Duration)>, Duration)> {
+/// What was said of a key, and how long ago.
+pub(super) type Dated = (Digest, Row, Duration);
+
+/// Reads what is whole and not older than this, and says how long ago it was written.
+pub(super) fn read(LastGood { file, max_age }: &LastGood) -> anyhow::Result<(Vec<Dated>, Duration)> {
     let (mut file, mut text) = (File::open(file)?, Vec::new());
     // A group may: a volume with an `fsGroup` gives it that at every mount.
     let writable = |mode: Permissions| mode.mode() & 0o002 != 0;
@@ -155,7 +161,7 @@ fn line(Said { digest, entry, age }: &Said, now: SystemTime, platform: &Scopes) 
     }
 }
 
-fn row(line: Line, now: SystemTime) -> anyhow::Result<(Digest, Row, Duration)> {
+fn row(line: Line, now: SystemTime) -> anyhow::Result<Dated> {
     let digest = Digest::from_hex(&line.digest)?;
     let age = now.duration_since(time(line.said)).context("a key of it is of the future")?;
     let row = Row {

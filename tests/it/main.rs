@@ -51,6 +51,7 @@ mod http_guests;
 mod http_keys;
 mod https_only;
 mod keys;
+mod kept;
 mod keys_docs;
 mod keys_edits;
 mod keys_stores;
