@@ -292,10 +292,10 @@ impl<S: Source> Desk<S> {
     }
 
     fn is_overtaken(&self, digest: &Digest, row: Option<&Row>) -> bool {
+        // One that is not known may be of a team that has just come.
+        let of_its_team = |teams: &[Box<str>]| row.map_or(!teams.is_empty(), |row| teams.contains(&row.team));
         let flights = self.flights.borrow();
-        flights
-            .get(digest)
-            .is_some_and(|flight| flight.overtaken || row.is_some_and(|row| flight.teams.contains(&row.team)))
+        flights.get(digest).is_some_and(|flight| flight.overtaken || of_its_team(&flight.teams))
     }
 
     /// Hears of changes for as long as the process lives, over one connection after the other.

@@ -63,6 +63,7 @@ mod log;
 mod moved;
 mod outages;
 mod panics;
+mod overtaken;
 mod pepper;
 mod postgres;
 mod postgres_queries;
