@@ -213,7 +213,7 @@ impl<S: Source> Desk<S> {
         let stranger = self.flights.borrow().get(&digest).is_some_and(|flight| flight.stranger);
         let fetched = if !stranger || self.strangers.enter(self.keeper.bounds.timeout).await {
             // The wait for a turn counts.
-            let asked = Presented { digest, key: plain.as_ref().map(Plain::bytes) };
+            let asked = Presented { key: plain.as_ref().map(Plain::bytes), ..Presented::before(digest) };
             let asking = async {
                 let _turn = self.turns.acquire().await;
                 self.fetch(&asked).await
@@ -346,7 +346,7 @@ impl<S: Source> Desk<S> {
             News::Team(team) => {
                 cache.overtake_team(team);
                 flights.values_mut().for_each(|flight| flight.teams.push(team.clone()));
-                Which::Any
+                Which::Team((&**team).into())
             }
             News::All | News::Garbage => {
                 cache.overtake_all();

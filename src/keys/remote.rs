@@ -321,7 +321,7 @@ impl Remote {
         known: Option<Arc<Known>>,
     ) -> Result<Option<Entry>, SourceError> {
         match (self.ask(presented, stranger && known.is_none()).await, known) {
-            (Err(_), Some(known)) if self.cache.outlasts(&known, Instant::now()) => {
+            (Err(_), Some(known)) if !presented.strictly && self.cache.outlasts(&known, Instant::now()) => {
                 self.meters.stale();
                 self.warn_of_stale(known.age(Instant::now()));
                 Ok(Some(known.entry.clone()))

@@ -334,6 +334,7 @@ impl UpstreamMeters {
                 | Reason::ClientGone
                 | Reason::BodyTooLarge
                 | Reason::KeyRevoked
+                | Reason::KeysUnavailable
         );
         if others {
             return;

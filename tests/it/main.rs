@@ -86,6 +86,7 @@ mod tls;
 mod tls_crossings;
 mod tunnels;
 mod uploads;
+mod unsure;
 mod upstream_tls;
 mod webhooks;
 mod yaml;
