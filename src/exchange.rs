@@ -250,7 +250,8 @@ impl Drop for Exchange {
         // Where nobody has said how it ended, it is not always the client that has left.
         let revoked = self.guest.as_ref().and_then(Guest::ended).filter(|_| self.record.reason.is_none());
         if let Some(ended) = revoked {
-            self.record.refused(Reason::KeyRevoked, Some(Fault::Revoked(ended.reason).detail()));
+            let fault = Fault::Revoked(ended.reason);
+            self.record.refused(fault.reason(), Some(fault.detail()));
         } else if self.record.reason.is_none() && std::thread::panicking() {
             self.record.reason = Some(Reason::Internal);
         } else if self.record.reason.is_none() && self.lines.is_ending() {

@@ -203,7 +203,9 @@ impl Gateway {
                 && self.shared.current.newer_than(snapshot).is_some()
             {
                 // While its key was looked up the keys have changed, and it was looked up in the old ones.
-                revoke::again(guest.digest(), &self.guests, &self.shared).await;
+                if let Err(reason) = revoke::again(guest.digest(), &self.guests, &self.shared).await {
+                    return Ok((owned, Err(Fault::Revoked(reason))));
+                }
             }
             let forwarding = pin!(forward(&self.client, target, &permit, head, body, &outbound, progress));
             let forwarded = unless_revoked(guest, forwarding).await;

@@ -167,10 +167,14 @@ pub fn answer(refusal: &Refusal, form: ErrorForm, id: &Id) -> Answer<Body> {
         | Refusal::Failed(Fault::Client(Broken::Invalid(_) | Broken::TooLarge) | Fault::ClientTimeout) => {
             fields.push(b"connection", b"close");
         }
+        Refusal::Failed(Fault::Revoked(Reason::KeysUnavailable))
+        | Refusal::Overloaded
+        | Refusal::ChannelsBusy => {
+            fields.push(b"retry-after", RETRY_AFTER);
+        }
         Refusal::Failed(Fault::Revoked(_)) => fields.push_as(Kind::Plain, b"www-authenticate", INVALID_TOKEN),
         Refusal::Failed(_) | Refusal::Insecure { location: None } => {}
         Refusal::Insecure { location: Some(location) } => fields.push(b"location", location.as_bytes()),
-        Refusal::Overloaded | Refusal::ChannelsBusy => fields.push(b"retry-after", RETRY_AFTER),
     }
     let body = Body::Full(body(reason, &refusal.message(), form, id));
     Answer::new(refusal.status(), fields, body)

@@ -156,7 +156,9 @@ fn keys(
         }
         sources::Source::Remote(written) => Source::Remote(same(source).map_or_else(
             || {
-                let fresh = Remote::start(written, &taken, (platform, hashing), changes, metrics);
+                let remotes = previous.into_iter().flat_map(|old| old.keys.remotes());
+                let before = remotes.map(|remote| &**remote).find(|old| old.talks_to(&written.server));
+                let fresh = Remote::start(written, (&taken, before), (platform, hashing), changes, metrics);
                 taken.push(fresh.name());
                 fresh
             },
@@ -199,9 +201,14 @@ impl Current {
 
     /// Puts another in force, for the next request of every connection.
     pub fn swap(&self, snapshot: Snapshot) {
-        let generation = snapshot.generation;
-        self.snapshot.store(Arc::new(snapshot));
+        let (generation, new) = (snapshot.generation, Arc::new(snapshot));
+        let old = self.snapshot.swap(Arc::clone(&new));
         self.generation.store(generation, Ordering::Release);
+        for remote in old.keys.remotes() {
+            if !new.keys.remotes().any(|kept| Arc::ptr_eq(kept, remote)) {
+                remote.retire();
+            }
+        }
         self.changed.send_replace(generation);
     }
 

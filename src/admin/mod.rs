@@ -132,15 +132,19 @@ async fn changed(shared: &Shared, body: Incoming) -> Response<Full<Bytes>> {
     if snapshot.keys.remotes().next().is_none() {
         return text(StatusCode::CONFLICT, "keys are in files alone, which are watched");
     }
+    let mut heard = true;
     for remote in snapshot.keys.remotes() {
         if !remote.tell(news.clone()).await {
+            heard = false;
             tracing::warn!(
                 kind = news.kind(),
                 source = remote.name(),
                 "told of a change of keys, which was not heard in time"
             );
-            return text(StatusCode::SERVICE_UNAVAILABLE, "not heard in time: say it again");
         }
+    }
+    if !heard {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "not heard in time: say it again");
     }
     tracing::info!(kind = news.kind(), "told of a change of keys");
     text(StatusCode::OK, "told")

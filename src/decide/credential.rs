@@ -39,7 +39,7 @@ fn presented<'a>(policy: &Policy, call: &Call<'a>) -> Result<Presented<'a>, Deni
     if policy.key_prefix.as_deref().is_some_and(|prefix| !made::may_be_whole(prefix, key)) {
         return Err(Denial::KeyMalformed);
     }
-    Ok(Presented { digest: policy.hashing.digest(key), key: Some(key) })
+    Ok(Presented { key: Some(key), ..Presented::before(policy.hashing.digest(key)) })
 }
 
 /// The key of a request, as bytes of its head.

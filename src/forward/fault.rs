@@ -62,7 +62,7 @@ pub enum Fault {
     /// The client stopped sending.
     #[error("the client's body did not arrive in time")]
     ClientTimeout,
-    /// The key died while the request was under way.
+    /// The key died while the request was under way, or nobody can say any more that it has not.
     #[error("the API key may not be used any more: {}", .0.code())]
     Revoked(Reason),
     /// The client's body did not come whole.
@@ -85,6 +85,8 @@ impl Fault {
             Self::Closed(_) => Reason::UpstreamClosed,
             Self::Invalid(_) | Self::Upgrade => Reason::UpstreamInvalid,
             Self::ClientTimeout => Reason::ClientTimeout,
+            // An outage is no revocation: it may pass.
+            Self::Revoked(Reason::KeysUnavailable) => Reason::KeysUnavailable,
             Self::Revoked(_) => Reason::KeyRevoked,
             Self::Client(Broken::TooLarge) => Reason::BodyTooLarge,
             Self::Client(Broken::Gone) => Reason::ClientGone,

@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 use super::change::{Change, Which};
 use super::presented::Presented;
 use super::{Entry, KeySource, SourceError, State};
+use crate::identity::caller::Caller;
 use crate::identity::key::Digest;
 use crate::observe::ending::Ending;
 use crate::observe::reason::Reason;
@@ -39,6 +40,8 @@ pub struct Guest<S> {
 #[derive(Debug)]
 struct Seat<S> {
     digest: Digest,
+    /// Who came, once that was found.
+    caller: Option<Caller>,
     until: Option<SystemTime>,
     stay: Stay<S>,
     waker: Option<Waker>,
@@ -74,7 +77,8 @@ impl<S> Default for Guests<S> {
 
 impl<S> Guests<S> {
     fn enter(this: &Rc<Self>, digest: Digest) -> Guest<S> {
-        let seat = Seat { digest, until: None, stay: Stay::Pending, waker: None, task: None };
+        let stay = Stay::Pending;
+        let seat = Seat { digest, caller: None, until: None, stay, waker: None, task: None };
         Guest { guests: Rc::clone(this), seat: this.seats.borrow_mut().insert(seat) }
     }
 
@@ -83,13 +87,20 @@ impl<S> Guests<S> {
         let mut digests = Vec::new();
         for (_, seat) in self.seats.borrow_mut().iter_mut() {
             match seat.stay {
-                _ if !change.which.may_be(&seat.digest) => {}
+                _ if !change.which.may_be(&seat.digest, seat.caller.as_ref()) => {}
                 Stay::Pending if change.which != Which::Due => seat.stay = Stay::Moved,
                 Stay::Admitted(_) => digests.push(seat.digest),
                 Stay::Pending | Stay::Moved | Stay::Ended(_) => {}
             }
         }
         distinct(digests)
+    }
+
+    /// Whether somebody is inside on this key.
+    #[must_use]
+    pub fn has(&self, digest: &Digest) -> bool {
+        let admitted = |seat: &Seat<S>| seat.digest == *digest && matches!(seat.stay, Stay::Admitted(_));
+        self.seats.borrow().iter().any(|(_, seat)| admitted(seat))
     }
 
     /// The digests of those whose key has ended by itself.
@@ -254,6 +265,9 @@ impl<K: KeySource, S> KeySource for Reception<'_, K, S> {
             let mut found = self.keys.find(presented).await;
             if found.is_ok() && guest.with(|seat| matches!(seat.stay, Stay::Moved)) {
                 continue;
+            }
+            if let Ok(Some(Entry { caller, .. })) = &found {
+                guest.with(|seat| seat.caller = Some(caller.clone()));
             }
             if let Ok(Some(Entry { state: State::Active { until: Some(until) }, .. })) = &mut found {
                 // It is compared with the time at which the request came, which may have waited past its end.

@@ -337,6 +337,7 @@ impl UpstreamMeters {
                 | Reason::ClientGone
                 | Reason::BodyTooLarge
                 | Reason::KeyRevoked
+                | Reason::KeysUnavailable
         );
         if others {
             return;

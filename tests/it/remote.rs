@@ -1,7 +1,5 @@
 //! Keys that live on a server: what is kept of its answers, and what happens when it gives none.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -251,43 +249,6 @@ fn the_first_source_that_knows_a_key_answers() {
     redis.kill();
     assert_eq!(told(&scopegate, crate::harness::scopegate::APPS).0, 200, "the first knows it");
     assert_eq!(told(&scopegate, "sk_live_new"), (503, "keys_unavailable".to_owned()));
-}
-
-#[test]
-fn a_key_that_has_died_stays_dead_whatever_was_on_its_way() {
-    const KEYS: usize = 300;
-    let (upstream, Some(mut redis)) = (Upstream::start(), Redis::start()) else { return };
-    // Nearly every request is looked up, so that answers and news cross.
-    let scopegate =
-        setup(&mut redis, &upstream, "fresh: 1ms, stale: 1ms, unknown: 1ms, rate: 1000000").start();
-    scopegate.ready();
-    for number in 0..KEYS {
-        let key: &'static str = format!("sk_live_race_{number}").leak();
-        redis.key(key, &Row { id: key, ..Row::default() });
-        eventually("the key", || (told(&scopegate, key).0 == 200).then_some(()));
-        let (address, dead) = (scopegate.address, Arc::new(AtomicBool::new(false)));
-        let asking: Vec<_> = (0..3)
-            .map(|_| {
-                let dead = Arc::clone(&dead);
-                thread::spawn(move || {
-                    let mut client = Client::connect(address);
-                    let request = request("GET", "/api/v1/apps", &bearer(key), "");
-                    let mut refused = 0;
-                    while refused < 3 {
-                        let was_dead = dead.load(Ordering::SeqCst);
-                        let admitted = client.ask(&request).status == 200;
-                        assert!(!(admitted && was_dead), "{key} is admitted after it was refused");
-                        dead.fetch_or(!admitted, Ordering::SeqCst);
-                        refused += usize::from(!admitted);
-                    }
-                })
-            })
-            .collect();
-        redis.key(key, &Row { id: key, disabled: true, ..Row::default() });
-        for asking in asking {
-            asking.join().expect("a dead key stays dead");
-        }
-    }
 }
 
 #[test]

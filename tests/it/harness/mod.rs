@@ -8,6 +8,7 @@ pub mod frames;
 pub mod introspection;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+pub mod lives;
 pub mod mount;
 pub mod paths;
 pub mod postgres;
