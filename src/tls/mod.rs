@@ -2,6 +2,7 @@
 
 pub mod believed;
 pub mod failure;
+pub mod identity;
 mod names;
 pub mod originator;
 pub mod read;

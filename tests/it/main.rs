@@ -82,6 +82,7 @@ mod tidy;
 mod timeouts;
 mod tls;
 mod tls_crossings;
+mod tls_renewal;
 mod tunnels;
 mod uploads;
 mod upstream_tls;
