@@ -26,13 +26,13 @@ impl Pairs {
     pub(super) fn load(written: &Tls, problems: &mut Problems) -> Option<Self> {
         // Before they are read: what changes in between is a change.
         let files = Part::all(written).map(|part| Group::of(part.files())).collect();
-        let (identity, config) = Identity::read(written).map_err(|found| problems.merge(found)).ok()?;
+        let (identity, terms) = Identity::read(written).map_err(|found| problems.merge(found)).ok()?;
         let now = SystemTime::now();
         identity
             .expiries()
             .filter_map(|expiry| expiry.problem(now))
             .for_each(|problem| problems.push(problem));
-        let terminator = Terminator::new(config, written);
+        let terminator = Terminator::new(terms, written);
         Some(Self { identity, files, terminator })
     }
 
@@ -49,8 +49,8 @@ impl Pairs {
                 continue;
             }
             match self.identity.look(place, SystemTime::now()) {
-                Ok(config) => {
-                    self.terminator.put_in_force(config);
+                Ok(terms) => {
+                    self.terminator.put_in_force(terms);
                     metrics.reloaded("tls", Reload::Applied);
                     tracing::info!(
                         files = files.names(),

@@ -11,6 +11,7 @@ use tokio_rustls::rustls::server::{NoServerSessionStorage, ProducesTickets, WebP
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
+use super::Terms;
 use super::names::Names;
 use super::read::{self, Expiry, List, Proof};
 use crate::config::problem::{Problem, Problems};
@@ -87,7 +88,7 @@ impl Good {
 
 impl Identity {
     /// Reads all files of a listener's `tls:`, all of which must be good; with what its handshakes need.
-    pub fn read(written: &Tls) -> Result<(Self, Arc<ServerConfig>), Problems> {
+    pub fn read(written: &Tls) -> Result<(Self, Terms), Problems> {
         let provider = Arc::new(read::provider());
         let (mut problems, mut parts) = (Problems::default(), Vec::new());
         for part in Part::all(written) {
@@ -106,11 +107,11 @@ impl Identity {
         };
         let tickets = aws_lc_rs::Ticketer::new().map_err(|error| blamed(error.to_string()))?;
         let this = Self { written: written.clone(), provider, tickets, parts };
-        this.config().map(|config| (this, config)).map_err(blamed)
+        this.terms().map(|terms| (this, terms)).map_err(blamed)
     }
 
     /// Reads a part again, by its place in [`Part::all`]. On an error it stays what it was.
-    pub fn look(&mut self, place: usize, now: SystemTime) -> Result<Arc<ServerConfig>, Problem> {
+    pub fn look(&mut self, place: usize, now: SystemTime) -> Result<Terms, Problem> {
         let (part, good) = self.parts.get_mut(place).expect("a place is that of a part");
         let new = part.read(&self.provider)?;
         let file = part.files().next().expect("a part has a file").to_owned();
@@ -120,7 +121,7 @@ impl Identity {
             return Err(read::unusable(&file, "this certificate has expired", hint));
         }
         let old = std::mem::replace(good, new);
-        self.config().map_err(|error| {
+        self.terms().map_err(|error| {
             if let Some((_, good)) = self.parts.get_mut(place) {
                 *good = old;
             }
@@ -128,20 +129,32 @@ impl Identity {
         })
     }
 
-    fn config(&self) -> Result<Arc<ServerConfig>, String> {
+    fn terms(&self) -> Result<Terms, String> {
+        let verifier = self.verifier()?;
+        let (names, hybrid) = (Arc::new(self.names()), read::hybrid(&self.provider));
+        let config =
+            |provider: &Arc<_>| self.config(Arc::clone(provider), verifier.clone(), Arc::clone(&names));
+        Ok(Terms { any: config(&self.provider)?, hybrid: config(&Arc::new(hybrid))? })
+    }
+
+    fn config(
+        &self,
+        provider: Arc<CryptoProvider>,
+        verifier: Option<Arc<dyn ClientCertVerifier>>,
+        names: Arc<Names>,
+    ) -> Result<Arc<ServerConfig>, String> {
         let versions: &[_] = match self.written.min_version {
             MinVersion::Tls12 => &[&TLS13, &TLS12],
             MinVersion::Tls13 => &[&TLS13],
         };
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
+        let builder = ServerConfig::builder_with_provider(provider);
         let builder = builder.with_protocol_versions(versions).map_err(unusable)?;
-        let verifier = self.verifier()?;
         let asks = verifier.is_some();
         let builder = match verifier {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(self.names()));
+        let mut config = builder.with_cert_resolver(names);
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         // A lock that handshakes of all workers would share; tickets need none.
         config.session_storage = Arc::new(NoServerSessionStorage {});

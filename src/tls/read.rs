@@ -17,6 +17,9 @@ use crate::config::tls::Pair;
 
 /// Enough for somebody to come back from a holiday; who renews by machine (ACME: 30 days ahead) is long done by then.
 pub const WARN_AHEAD: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// A key exchange that holds as long as one of its halves does, of which a quantum computer breaks one.
+pub(super) const HYBRID: NamedGroup = NamedGroup::X25519MLKEM768;
+
 /// A certificate with its key.
 #[derive(Debug)]
 pub(super) struct Proof {
@@ -67,7 +70,7 @@ impl Expiry {
 /// The provider's own, a hybrid with ML-KEM first: who records traffic today cannot read it with a quantum computer later.
 pub(super) fn provider() -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
-    provider.kx_groups.sort_by_key(|group| group.name() != NamedGroup::X25519MLKEM768);
+    provider.kx_groups.sort_by_key(|group| group.name() != HYBRID);
     provider
 }
 
@@ -93,6 +96,13 @@ pub(super) fn proof(written: &Pair, provider: &Arc<CryptoProvider>) -> Result<Pr
         unusable(&written.key, &format!("cannot be used: {error}"), "an RSA, ECDSA or Ed25519 key")
     })?;
     Ok(Proof { pair: Arc::new(pair), names, expiry: Expiry { file: file.to_owned(), at } })
+}
+
+/// The same with the hybrid group alone.
+pub(super) fn hybrid(provider: &CryptoProvider) -> CryptoProvider {
+    let mut provider = provider.clone();
+    provider.kx_groups.retain(|group| group.name() == HYBRID);
+    provider
 }
 
 /// Without a passphrase.

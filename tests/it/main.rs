@@ -81,6 +81,7 @@ mod surfaces;
 mod tidy;
 mod timeouts;
 mod tls;
+mod tls_choices;
 mod tls_crossings;
 mod tls_renewal;
 mod tunnels;
