@@ -9,6 +9,7 @@ use crate::config::problem::Problems;
 use crate::config::tls::Tls;
 use crate::observe::metrics::{Metrics, Reload};
 use crate::tls::Terminator;
+use crate::tls::expiry::Of;
 use crate::tls::identity::{Identity, Part};
 
 /// The files of a listener's `tls:`.
@@ -69,13 +70,14 @@ impl Pairs {
         }
     }
 
-    /// Says when its certificates end, and warns where that is soon.
+    /// Says when its certificates and lists end, and warns where that is soon.
     pub(super) fn tell_expiry(&self, metrics: &Metrics) {
         let now = SystemTime::now();
         for expiry in self.identity.expiries() {
-            metrics.certificate_ends(&expiry.file.display().to_string(), expiry.at);
+            let is_list = matches!(expiry.of, Of::List { .. });
+            metrics.ends(&expiry.file.display().to_string(), is_list, expiry.at);
             if let Some(problem) = expiry.problem(now) {
-                tracing::warn!(%problem, "certificate");
+                tracing::warn!(%problem, "a file of `tls` ends");
             }
         }
     }

@@ -12,10 +12,11 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::Terms;
+use super::expiry::Expiry;
 use super::names::Names;
-use super::read::{self, Expiry, List, Proof};
+use super::read::{self, List, Proof};
 use crate::config::problem::{Problem, Problems};
-use crate::config::tls::{MinVersion, Pair, Tls};
+use crate::config::tls::{CrlDepth, CrlExpired, MinVersion, Pair, Tls};
 
 /// Towards clients, the best first (RFC 7301).
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -77,12 +78,16 @@ impl Part {
 }
 
 impl Good {
-    /// It has ended, and what it would replace has not.
-    fn is_over_before(&self, other: &Self, now: SystemTime) -> bool {
-        match (self, other) {
-            (Self::Proof(this), Self::Proof(other)) => this.expiry.is_over(now) && !other.expiry.is_over(now),
-            (Self::Proof(_) | Self::Roots(_) | Self::List(_), _) => false,
+    fn expiry(&self) -> Option<&Expiry> {
+        match self {
+            Self::Proof(proof) => Some(&proof.expiry),
+            Self::Roots(_) => None,
+            Self::List(list) => list.expiry.as_ref(),
         }
+    }
+
+    fn is_over(&self, now: SystemTime) -> bool {
+        self.expiry().is_some_and(|expiry| expiry.is_over(now))
     }
 }
 
@@ -116,9 +121,9 @@ impl Identity {
         let new = part.read(&self.provider)?;
         let file = part.files().next().expect("a part has a file").to_owned();
         // One that has ended is no better than what it would replace.
-        if new.is_over_before(good, now) {
+        if new.is_over(now) && !good.is_over(now) {
             let hint = "put one in its place that has not";
-            return Err(read::unusable(&file, "this certificate has expired", hint));
+            return Err(read::unusable(&file, "has expired", hint));
         }
         let old = std::mem::replace(good, new);
         self.terms().map_err(|error| {
@@ -189,11 +194,12 @@ impl Identity {
             }
         }
         let (Some(clients), Some(roots)) = (&self.written.clients, authorities) else { return Ok(None) };
-        let lists_given = !lists.is_empty();
         let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&self.provider));
         let mut builder = builder.with_crls(lists);
-        if lists_given {
-            // An authority between that has no list of its own has taken nothing back.
+        if clients.crl_expired == CrlExpired::Refuse {
+            builder = builder.enforce_revocation_expiration();
+        }
+        if clients.crl_depth == CrlDepth::Leaf {
             builder = builder.only_check_end_entity_revocation();
         }
         if !clients.required {
@@ -204,10 +210,7 @@ impl Identity {
 
     /// When what it is made of ends.
     pub fn expiries(&self) -> impl Iterator<Item = &Expiry> {
-        self.parts.iter().filter_map(|(_, good)| match good {
-            Good::Proof(proof) => Some(&proof.expiry),
-            Good::Roots(_) | Good::List(_) => None,
-        })
+        self.parts.iter().filter_map(|(_, good)| good.expiry())
     }
 }
 

@@ -1,6 +1,7 @@
 //! TLS: what a listener proves itself with towards clients, how a handshake ends, and whom we believe to be an upstream.
 
 pub mod believed;
+pub mod expiry;
 pub mod failure;
 pub mod identity;
 mod names;

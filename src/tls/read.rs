@@ -1,6 +1,6 @@
 //! From PEM files to certificates, keys, authorities and what those have taken back.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,14 +9,13 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, NamedGroup, RootCertStore};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
+use super::expiry::{Expiry, Of};
 use crate::config::problem::{Problem, Severity};
 use crate::config::tls::Pair;
 
-/// Enough for somebody to come back from a holiday; who renews by machine (ACME: 30 days ahead) is long done by then.
-pub const WARN_AHEAD: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// A key exchange that holds as long as one of its halves does, of which a quantum computer breaks one.
 pub(super) const HYBRID: NamedGroup = NamedGroup::X25519MLKEM768;
 
@@ -33,38 +32,8 @@ pub(super) struct Proof {
 #[derive(Debug)]
 pub(super) struct List {
     pub(super) lists: Vec<CertificateRevocationListDer<'static>>,
-}
-
-/// When a certificate ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expiry {
-    /// Where it was read.
-    pub file: PathBuf,
-    /// Its last moment.
-    pub at: SystemTime,
-}
-
-impl Expiry {
-    /// What is to be said of it at this time.
-    #[must_use]
-    pub fn problem(&self, now: SystemTime) -> Option<Problem> {
-        let when = humantime::format_rfc3339_seconds(self.at);
-        let message = if self.is_over(now) {
-            format!("this certificate has expired: it ended at {when}")
-        } else if self.at <= now + WARN_AHEAD {
-            format!("this certificate ends soon: at {when}")
-        } else {
-            return None;
-        };
-        let hint = "renew it and put it in the same place: it is read again without a restart";
-        Some(problem(&self.file, Severity::Warning, message, hint))
-    }
-
-    /// It has ended.
-    #[must_use]
-    pub fn is_over(&self, now: SystemTime) -> bool {
-        self.at <= now
-    }
+    /// `None` where none of them says when the next is due.
+    pub(super) expiry: Option<Expiry>,
 }
 
 /// The provider's own, a hybrid with ML-KEM first: who records traffic today cannot read it with a quantum computer later.
@@ -95,7 +64,11 @@ pub(super) fn proof(written: &Pair, provider: &Arc<CryptoProvider>) -> Result<Pr
         }
         unusable(&written.key, &format!("cannot be used: {error}"), "an RSA, ECDSA or Ed25519 key")
     })?;
-    Ok(Proof { pair: Arc::new(pair), names, expiry: Expiry { file: file.to_owned(), at } })
+    Ok(Proof {
+        pair: Arc::new(pair),
+        names,
+        expiry: Expiry { file: file.to_owned(), at, of: Of::Certificate },
+    })
 }
 
 /// The same with the hybrid group alone.
@@ -130,11 +103,19 @@ fn at(seconds: i64) -> SystemTime {
 pub(super) fn list(file: &Path) -> Result<List, Problem> {
     let bytes = bytes(file)?;
     let read: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
-    let lists = read.ok().filter(|lists| !lists.is_empty()).ok_or_else(|| {
-        let hint = "PEM: a block that begins with `-----BEGIN X509 CRL-----`";
-        unusable(file, "there is no revocation list in it", hint)
-    })?;
-    Ok(List { lists })
+    let hint = "PEM: a block that begins with `-----BEGIN X509 CRL-----`";
+    let none = || unusable(file, "there is no revocation list in it", hint);
+    let lists = read.ok().filter(|lists| !lists.is_empty()).ok_or_else(none)?;
+    let mut expiry: Option<Expiry> = None;
+    for list in &lists {
+        let (_, list) = CertificateRevocationList::from_der(list).map_err(|_| none())?;
+        let Some(next) = list.next_update().map(|next| at(next.timestamp())) else { continue };
+        if expiry.as_ref().is_none_or(|first| next < first.at) {
+            let since = at(list.last_update().timestamp());
+            expiry = Some(Expiry { file: file.to_owned(), at: next, of: Of::List { since } });
+        }
+    }
+    Ok(List { lists, expiry })
 }
 
 /// The authorities of a file: one at least.
@@ -169,9 +150,6 @@ fn bytes(file: &Path) -> Result<Zeroizing<Vec<u8>>, Problem> {
 }
 
 pub(super) fn unusable(file: &Path, message: &str, hint: &str) -> Problem {
-    problem(file, Severity::Error, message.to_owned(), hint)
-}
-
-fn problem(file: &Path, severity: Severity, message: String, hint: &str) -> Problem {
-    Problem { file: file.to_owned(), place: None, severity, message, hint: Some(hint.to_owned()) }
+    let (message, hint) = (message.to_owned(), Some(hint.to_owned()));
+    Problem { file: file.to_owned(), place: None, severity: Severity::Error, message, hint }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rcgen::{CertificateParams, date_time_ymd};
 use tokio_rustls::rustls::{ClientConfig, HandshakeKind};
 
-use crate::harness::certificates::{Authority, Made, ONE, start};
+use crate::harness::certificates::{Authority, Made, ONE, failed, start};
 use crate::harness::eventually;
 use crate::harness::handshake::{Stream, believer, serial, shake};
 use crate::harness::scopegate::Scopegate;
@@ -105,9 +105,7 @@ fn a_certificate_that_has_ended_replaces_none_that_has_not() {
     let client = Arc::new(believer(&authority, None, |_| {}));
     replace(&scopegate, "a", &authority.make(&["a.example"], 11, expired));
     scopegate.event(|event| {
-        event["problem"]
-            .as_str()
-            .is_some_and(|told| told.contains("a.crt: error: this certificate has expired"))
+        event["problem"].as_str().is_some_and(|told| told.contains("a.crt: error: has expired"))
     });
     assert_eq!(shown(&scopegate, "a.example", &client), 10);
     replace(&scopegate, "b", &authority.make(&["b.example"], 21, |_| {}));
@@ -127,4 +125,70 @@ fn a_session_outlives_the_certificate_that_it_began_with() {
     replace(&scopegate, "a", &authority.make(&["a.example"], 11, |_| {}));
     eventually("the new certificate", || (reloads(&scopegate, "applied") >= 1.0).then_some(()));
     assert_eq!(shake().conn.handshake_kind(), Some(HandshakeKind::Resumed));
+}
+
+#[test]
+fn a_list_for_which_a_newer_one_was_due_lets_nobody_in_unless_that_is_wanted() {
+    let (upstream, authority) = (Upstream::start(), Authority::new());
+    let own = authority.make(&["client.example"], 2, |_| {});
+    let client = Arc::new(believer(&authority, Some(&own), |_| {}));
+    for (more, passes_then) in [("", false), (", crl_expired: accept", true)] {
+        let tls =
+            format!("{ONE}, client_certificates: {{ ca: ca.pem, required: true, crl: [crl.pem]{more} }}");
+        let scopegate = start(&upstream, &tls, |folder| {
+            authority.server(&["a.example"]).write(folder, "a");
+            fs::write(folder.join("ca.pem"), &authority.pem).expect("a file");
+            fs::write(folder.join("crl.pem"), authority.list_until(99, 2021)).expect("a file");
+        });
+        assert_eq!(passes(&scopegate, &client), passes_then, "{more}");
+        if !passes_then {
+            failed(&scopegate, "revocation_list_expired");
+        }
+        scopegate.event(|event| {
+            let told = event["problem"].as_str().unwrap_or_default();
+            told.contains(
+                "crl.pem: warning: this revocation list has expired: a newer one was due at 2021-01-01",
+            )
+        });
+        let file = scopegate.file("crl.pem");
+        let due =
+            format!("scopegate_revocation_list_expiry_timestamp_seconds{{file=\"{}\"}}", file.display());
+        eventually("when it was due", || (scopegate.metric(&due) == 1_609_459_200.0).then_some(()));
+        // A newer one lets in again, and does not give way to one that has ended.
+        scopegate.replace("crl.pem", &authority.list(99));
+        eventually("the newer list", || (scopegate.metric(&due) > 2.0e9).then_some(()));
+        assert!(passes(&scopegate, &client));
+        scopegate.replace("crl.pem", &authority.list_until(99, 2022));
+        eventually("a refusal", || (reloads(&scopegate, "refused") == 1.0).then_some(()));
+        assert!(passes(&scopegate, &client));
+    }
+}
+
+#[test]
+fn an_authority_that_was_taken_back_vouches_for_nobody_unless_the_client_alone_is_asked_about() {
+    let (upstream, root) = (Upstream::start(), Authority::new());
+    let between = root.below(7);
+    let mut own = between.make(&["client.example"], 2, |_| {});
+    own.certificate += &between.pem;
+    let client = Arc::new(believer(&root, Some(&own), |_| {}));
+    for (depth, lists, wanted) in [
+        ("chain", [root.list(99), between.list(99)], true),
+        ("chain", [root.list(7), between.list(99)], false),
+        ("chain", [root.list(99), between.list(2)], false),
+        ("chain", [between.list(99), between.list(99)], false),
+        ("leaf", [root.list(7), between.list(99)], true),
+        ("leaf", [between.list(99), between.list(99)], true),
+        ("leaf", [root.list(99), between.list(2)], false),
+    ] {
+        let clients =
+            format!("{{ ca: ca.pem, required: true, crl: [one.pem, two.pem], crl_depth: {depth} }}");
+        let scopegate = start(&upstream, &format!("{ONE}, client_certificates: {clients}"), |folder| {
+            root.server(&["a.example"]).write(folder, "a");
+            fs::write(folder.join("ca.pem"), &root.pem).expect("a file");
+            for (name, list) in ["one.pem", "two.pem"].iter().zip(&lists) {
+                fs::write(folder.join(name), list).expect("a file");
+            }
+        });
+        assert_eq!(passes(&scopegate, &client), wanted, "{depth}");
+    }
 }
