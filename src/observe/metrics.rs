@@ -65,6 +65,7 @@ pub struct Metrics {
     /// Handshakes of TLS that were not, by why.
     pub handshakes_failed: IntCounterVec,
     certificate_ends: IntGaugeVec,
+    list_ends: IntGaugeVec,
     /// WebSocket tunnels that are open.
     pub tunnels: IntGauge,
     /// WebSocket tunnels that were opened.
@@ -162,6 +163,7 @@ impl Metrics {
             handshakes: counters(r, "scopegate_tls_handshakes_total", "TLS handshakes with clients that were good.", &["kind"]),
             handshakes_failed: counters(r, "scopegate_tls_handshakes_failed_total", "TLS handshakes with clients that failed.", &["reason"]),
             certificate_ends: gauges(r, "scopegate_certificate_expiry_timestamp_seconds", "When a certificate of a listener ends.", &["file"]),
+            list_ends: gauges(r, "scopegate_revocation_list_expiry_timestamp_seconds", "When a newer revocation list of a listener is due.", &["file"]),
             tunnels: gauge(r, "scopegate_tunnels", "WebSocket tunnels that are open."),
             tunnels_opened: counter(r, "scopegate_tunnels_opened_total", "WebSocket tunnels that were opened."),
             lines_dropped: counter(r, "scopegate_access_log_dropped_total", "Access log lines that nobody read in time."),
@@ -312,10 +314,11 @@ impl Metrics {
         self.reloads.with_label_values(&[file, result.label()]).inc();
     }
 
-    /// Says when a certificate ends.
-    pub fn certificate_ends(&self, file: &str, at: SystemTime) {
+    /// Says when a certificate or a list ends.
+    pub fn ends(&self, file: &str, is_list: bool, at: SystemTime) {
+        let gauge = if is_list { &self.list_ends } else { &self.certificate_ends };
         let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.certificate_ends.with_label_values(&[file]).set(i64::try_from(at.as_secs()).unwrap_or(i64::MAX));
+        gauge.with_label_values(&[file]).set(i64::try_from(at.as_secs()).unwrap_or(i64::MAX));
     }
 
     /// Says which configuration is in force.

@@ -1,7 +1,9 @@
 //! TLS: what a listener proves itself with towards clients, how a handshake ends, and whom we believe to be an upstream.
 
 pub mod believed;
+pub mod expiry;
 pub mod failure;
+pub mod identity;
 mod names;
 pub mod originator;
 pub mod read;
@@ -13,36 +15,61 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::rustls::server::{Acceptor, ClientHello};
+use tokio_rustls::rustls::{CipherSuite, ServerConfig};
 
 use crate::config::tls::Tls;
 use failure::Failure;
 
 /// The first byte of a TLS record that begins a handshake (RFC 8446, 5.1).
 pub const HANDSHAKE: u8 = 22;
+/// The cipher suites of TLS 1.3 (RFC 8446, B.4) that we may have.
+const SUITES_13: [CipherSuite; 3] = [
+    CipherSuite::TLS13_AES_128_GCM_SHA256,
+    CipherSuite::TLS13_AES_256_GCM_SHA384,
+    CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+];
 /// What somebody hears who speaks HTTP here.
 const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
     This port speaks HTTPS.\n";
+
+/// What a listener's handshakes need.
+#[derive(Debug)]
+pub struct Terms {
+    any: Arc<ServerConfig>,
+    /// The same with [`read::HYBRID`] alone. Of the groups of a client rustls takes the first that we have, too; for who
+    /// has this one, however far behind, we have no other.
+    hybrid: Arc<ServerConfig>,
+}
+
+impl Terms {
+    fn of(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        let has_hybrid = hello.named_groups().is_some_and(|groups| groups.contains(&read::HYBRID));
+        // It is for TLS 1.3, whose suites only who speaks that has.
+        let speaks_13 = hello.cipher_suites().iter().any(|suite| SUITES_13.contains(suite));
+        Arc::clone(if has_hybrid && speaks_13 { &self.hybrid } else { &self.any })
+    }
+}
 
 /// What ends the TLS of a listener's clients. All workers have the same; a change of the files is one for the next
 /// handshake.
 #[derive(Debug)]
 pub struct Terminator {
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<Terms>,
     limit: Duration,
 }
 
 impl Terminator {
     /// With what has been read for this listener.
     #[must_use]
-    pub fn new(config: Arc<ServerConfig>, written: &Tls) -> Arc<Self> {
-        Arc::new(Self { current: ArcSwap::new(config), limit: written.handshake })
+    pub fn new(terms: Terms, written: &Tls) -> Arc<Self> {
+        Arc::new(Self { current: ArcSwap::from_pointee(terms), limit: written.handshake })
     }
 
     /// From the next handshake on.
-    pub fn put_in_force(&self, config: Arc<ServerConfig>) {
-        self.current.store(config);
+    pub fn put_in_force(&self, terms: Terms) {
+        self.current.store(Arc::new(terms));
     }
 
     /// Shakes hands; the connection of who does not is closed.
@@ -64,8 +91,10 @@ impl Terminator {
                 }
                 Ok(0) | Err(_) => return Err(Failure::Gone),
             }
-            let acceptor = TlsAcceptor::from(self.current.load_full());
-            acceptor.accept(tcp).await.map_err(|error| Failure::of(&error))
+            let failed = |error| Failure::of(&error);
+            let hello = LazyConfigAcceptor::new(Acceptor::default(), tcp).await.map_err(failed)?;
+            let config = self.current.load().of(&hello.client_hello());
+            hello.into_stream(config).await.map_err(failed)
         };
         tokio::time::timeout(self.limit, shaking).await.unwrap_or(Err(Failure::Timeout))
     }

@@ -56,14 +56,31 @@ impl Authority {
         Made { certificate, key: key.serialize_pem() }
     }
 
+    /// An authority that this one vouches for.
+    pub fn below(&self, serial: u64) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, format!("authority {}", fresh()));
+        params.serial_number = Some(SerialNumber::from(serial));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().expect("a key");
+        let pem = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
     pub fn server(&self, names: &[&str]) -> Made {
         self.make(names, 1, |_| {})
     }
 
     pub fn list(&self, revoked: u64) -> String {
+        self.list_until(revoked, 2120)
+    }
+
+    /// A list for which a newer one is due at the start of this year.
+    pub fn list_until(&self, revoked: u64, year: i32) -> String {
         let params = CertificateRevocationListParams {
             this_update: date_time_ymd(2020, 1, 1),
-            next_update: date_time_ymd(2120, 1, 1),
+            next_update: date_time_ymd(year, 1, 1),
             crl_number: SerialNumber::from(1_u64),
             issuing_distribution_point: None,
             revoked_certs: vec![RevokedCertParams {
