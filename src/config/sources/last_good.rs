@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Cache, path};
+use super::path;
 use crate::config::fields::{Fields, Report};
 use crate::config::node::Node;
 
@@ -27,11 +27,6 @@ impl LastGood {
         let max_age =
             fields.or("max_age", Self::MAX_AGE, report, |node, report| node.duration("`max_age`", report));
         fields.done(report);
-        if max_age.is_some_and(|time| time > Cache::LONGEST) {
-            let hint =
-                "write what is meant: a key that is revoked while nobody can tell us is good for so long";
-            report.error(node.place, "`max_age` is longer than a year", hint);
-        }
         Some(Self { file: file?, max_age: max_age? })
     }
 }
