@@ -21,7 +21,7 @@ use crate::decide::route::RouteId;
 use crate::decide::{Route, Surface};
 use crate::forward::body::Body;
 use crate::forward::fault::Fault;
-use crate::forward::upload::Progress;
+use crate::forward::intake::Progress;
 use crate::keys::guests::Guest;
 use crate::keys::sessions::Minting;
 use crate::message::answer::Answer;

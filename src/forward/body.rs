@@ -125,10 +125,10 @@ impl Download {
                 Step::More => {}
             }
             let Poll::Ready(read) = lease.poll_read(cx) else {
-                lease.wire().wait();
+                lease.watch().wait();
                 return Poll::Pending;
             };
-            lease.wire().rest();
+            lease.watch().rest();
             match (read?, &self.framing) {
                 (Some(read), _) => self.read = read,
                 (None, Framing::Close) => {

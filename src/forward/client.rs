@@ -24,6 +24,7 @@ use super::fault::Fault;
 use super::headers::is_idempotent;
 use super::upload::Upload;
 use super::upstream::Upstream;
+use super::watch::Watch;
 use super::wire::{Wire, Wires};
 use crate::accept::body::Broken;
 use crate::accept::clock::Clock;
@@ -79,7 +80,7 @@ struct Going(Option<Rc<Wire>>);
 impl Drop for Going {
     fn drop(&mut self) {
         if let Some(wire) = &self.0 {
-            wire.end_upload();
+            wire.watch.end_upload();
         }
     }
 }
@@ -208,8 +209,8 @@ impl Client {
 impl Lease {
     /// Who is being waited for on it.
     #[must_use]
-    pub fn wire(&self) -> &Wire {
-        &self.wire
+    pub fn watch(&self) -> &Watch {
+        &self.wire.watch
     }
 
     /// Never goes back to the pool: a server that refused an upgrade may not read this connection again.
@@ -221,9 +222,9 @@ impl Lease {
     /// Reads what has come of the answer; `None` is its end.
     pub fn poll_read(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Fault>> {
         Poll::Ready(match ready!(self.wire.poll_read(cx, &self.client.chunk)) {
-            Ok(bytes) if bytes.is_empty() => self.wire.fault().map_or(Ok(None), Err),
+            Ok(bytes) if bytes.is_empty() => self.wire.watch.fault().map_or(Ok(None), Err),
             Ok(bytes) => Ok(Some(bytes)),
-            Err(error) => Err(self.wire.fault().unwrap_or(Fault::Closed(error))),
+            Err(error) => Err(self.wire.watch.fault().unwrap_or(Fault::Closed(error))),
         })
     }
 
@@ -231,15 +232,15 @@ impl Lease {
     /// request. It is not where one side said `close`, where the upstream said what it was not asked, or where the
     /// request's body is still on its way.
     pub fn finish(self, rest: &Bytes) {
-        self.wire.end();
+        self.wire.watch.end();
         let Self { wire, client, upstream, life, keeps_alive, going } = self;
-        if !wire.is_sent() {
-            wire.let_finish();
+        if !wire.watch.is_sent() {
+            wire.watch.let_finish();
             // The client may finish what it began: many read no answer before that.
             if let Some(mut going) = going {
                 going.0 = None;
             }
-        } else if keeps_alive && rest.is_empty() && wire.fault().is_none() {
+        } else if keeps_alive && rest.is_empty() && wire.watch.fault().is_none() {
             client.keep(&upstream, wire, life);
         }
     }
@@ -259,7 +260,7 @@ impl Lease {
         until: Option<Instant>,
         upload: &mut Upload,
     ) -> Result<(Head, Bytes), Fault> {
-        self.wire.begin(timeouts, until);
+        self.wire.watch.begin(timeouts, until);
         let (mut sending, mut read, mut informational) = (true, Bytes::new(), 0);
         poll_fn(|cx| {
             if sending && let Poll::Ready(sent) = upload.poll(cx, &self.wire) {
@@ -270,7 +271,7 @@ impl Lease {
                 match Head::read(&mut read, method)? {
                     Some(head) if is_interim(head.status) => self.interim(&mut informational)?,
                     Some(head) => {
-                        self.wire.answered();
+                        self.wire.watch.answered();
                         return Poll::Ready(Ok((head, std::mem::take(&mut read))));
                     }
                     None => match ready!(self.poll_read(cx))? {
@@ -296,7 +297,7 @@ impl Lease {
 
     /// What is left of the request goes on beside the answer.
     fn go_on(&self, mut upload: Upload) -> Option<Going> {
-        if self.wire.is_sent() {
+        if self.wire.watch.is_sent() {
             return None;
         }
         let (wire, progress) = (Rc::clone(&self.wire), upload.progress().cloned());
@@ -309,12 +310,12 @@ impl Lease {
         if let Some(progress) = progress {
             progress.goes_on_in(task.abort_handle());
         }
-        self.wire.uploaded_by(task.abort_handle());
+        self.wire.watch.uploaded_by(task.abort_handle());
         Some(Going(Some(Rc::clone(&self.wire))))
     }
 
     fn broken(&self, broken: Broken) -> Fault {
-        self.wire.fault().unwrap_or(Fault::Client(broken))
+        self.wire.watch.fault().unwrap_or(Fault::Client(broken))
     }
 }
 

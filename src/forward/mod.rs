@@ -6,10 +6,12 @@ pub mod client;
 pub mod fault;
 pub mod frames;
 pub mod headers;
+pub mod intake;
 pub mod resolve;
 pub mod tunnel;
 pub mod upload;
 pub mod upstream;
+pub mod watch;
 pub mod wire;
 
 use std::rc::Rc;
@@ -33,7 +35,8 @@ use body::Body;
 use client::{Answered, Client, Target};
 use fault::Fault;
 use headers::{Announced, Outbound, X_REQUEST_ID};
-use upload::{Progress, Upload, announced};
+use intake::{Intake, Progress, announced};
+use upload::Upload;
 
 /// What came of a request that was forwarded.
 pub struct Forwarded {
@@ -70,8 +73,9 @@ pub async fn forward(
         return Err(Fault::Client(Broken::TooLarge));
     }
     let text = headers::write(head, host, announced, permit, outbound);
-    let upload = Upload::new(text, body, announced, outbound.body_most);
-    *progress = upload.progress().cloned();
+    let intake = Intake::new(body, announced, outbound.body_most);
+    *progress = intake.progress().cloned();
+    let upload = Upload::new(text, intake);
     let Answered { head: answer, rest, lease } = client.send(target, &head.method, upload).await?;
     let status = answer.status;
     match permit.ask {
