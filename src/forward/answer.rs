@@ -6,9 +6,10 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes};
+use http::response::Parts;
 use http::{Method, StatusCode};
 
-use crate::message::field::{Kind, Nominated, words};
+use crate::message::field::{Kind, Nominated, is_token, words};
 use crate::message::fields::{Fields, kind_of};
 use crate::message::framing::{Chunks, Framing};
 use crate::message::head::{digits, ends_in_pairs};
@@ -67,6 +68,33 @@ impl Head {
         read.advance(length);
         Ok(Some(head))
     }
+
+    /// Of an answer over HTTP/2, whose frames say where its body ends: the framing is the length that it announces, or
+    /// [`Framing::Close`].
+    pub fn of(parts: &Parts, method: &Method) -> Result<Self, Invalid> {
+        if parts.headers.len() > FIELDS {
+            return Err(Invalid::TooLarge);
+        }
+        let lengthless = parts.status == StatusCode::NO_CONTENT;
+        let mut reader = Reader::new(512 + OURS, parts.headers.len(), lengthless);
+        for (name, value) in &parts.headers {
+            if !is_token(name.as_str()) {
+                return Err(Invalid::Field);
+            }
+            reader.field(name.as_str().as_bytes(), value.as_bytes())?;
+        }
+        if reader.chunked {
+            return Err(Invalid::Coding);
+        }
+        let no_body = lengthless || *method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
+        Ok(Self {
+            status: parts.status,
+            reason: None,
+            keeps_alive: true,
+            framing: (!no_body).then(|| reader.length.map_or(Framing::Close, Framing::Length)),
+            fields: reader.passed,
+        })
+    }
 }
 
 /// The fields of a head: those that go on, and what the others said.
@@ -80,26 +108,34 @@ struct Reader<'m> {
 }
 
 impl<'m> Reader<'m> {
+    /// Room for so many bytes, and for so many fields and one of ours.
+    fn new(bytes: usize, count: usize, lengthless: bool) -> Self {
+        let (passed, nominated) = (Fields::with_capacity(bytes, count + 1), Nominated::default());
+        Self { passed, nominated, lengthless, length: None, chunked: false, close: false }
+    }
+
     fn read(length: usize, parsed: &[httparse::Header<'m>], lengthless: bool) -> Result<Self, Invalid> {
-        let passed = Fields::with_capacity(length + OURS, parsed.len() + 1);
-        let nominated = Nominated::default();
-        let mut reader = Self { passed, nominated, lengthless, length: None, chunked: false, close: false };
+        let mut reader = Self::new(length + OURS, parsed.len(), lengthless);
         for field in parsed.iter().filter(|field| field.name.eq_ignore_ascii_case("connection")) {
             reader.close |= words(field.value).any(|word| word.eq_ignore_ascii_case(b"close"));
             reader.nominated.read(field.value);
         }
         for field in parsed {
-            let name = field.name.as_bytes();
-            let kind = kind_of(name);
-            if kind == Kind::Length {
-                reader.length(name, field.value)?;
-            } else if kind == Kind::Coding {
-                reader.coding(field.value)?;
-            } else if !kind.ends_here() && !reader.nominated.has(name) {
-                reader.passed.push_as(kind, name, field.value);
-            }
+            reader.field(field.name.as_bytes(), field.value)?;
         }
         Ok(reader)
+    }
+
+    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Invalid> {
+        let kind = kind_of(name);
+        if kind == Kind::Length {
+            self.length(name, value)?;
+        } else if kind == Kind::Coding {
+            self.coding(value)?;
+        } else if !kind.ends_here() && !self.nominated.has(name) {
+            self.passed.push_as(kind, name, value);
+        }
+        Ok(())
     }
 
     /// Several are one if they say the same (RFC 9112, 6.3).

@@ -151,7 +151,9 @@ impl Fields {
         let mut map = HeaderMap::with_capacity(self.places.len());
         for place in self.places {
             let name = HeaderName::from_bytes(&part(place.name));
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(part(place.value))) {
+            if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_maybe_shared(part(place.value))) {
+                // A key is kept in no table of a connection (RFC 7541, 7.1.3).
+                value.set_sensitive(matches!(place.kind, Kind::Authorization | Kind::ApiKey | Kind::Cookie));
                 map.append(name, value);
             }
         }
