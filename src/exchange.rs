@@ -268,7 +268,7 @@ impl Drop for Exchange {
 impl Told {
     /// Where it may have to leave before the end. An answer that is here as a whole is given as a whole.
     fn guest(&self) -> Option<&Guest<Stay>> {
-        let exchange = self.exchange.as_ref().filter(|_| matches!(self.body, Body::Stream(_)));
+        let exchange = self.exchange.as_ref().filter(|_| self.body.is_streamed());
         exchange.and_then(|exchange| exchange.guest.as_ref())
     }
 

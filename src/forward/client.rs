@@ -1,4 +1,4 @@
-//! Connections to upstreams: one pool a worker, nothing of it shared.
+//! Connections of HTTP/1 to upstreams: one pool a worker, nothing of it shared.
 //!
 //! A [`Lease`] belongs to one request. It goes back to the pool in one place, [`Lease::finish`], when the whole
 //! answer has been read; dropping it unfinished closes the connection, and that is how a client that has left
@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use super::answer::Head;
 use super::fault::Fault;
 use super::headers::is_idempotent;
+use super::http2::pool::Pool;
 use super::upload::Upload;
 use super::upstream::Upstream;
 use super::watch::Watch;
@@ -32,11 +33,12 @@ use crate::config::limits::Timeouts;
 use crate::message::chunk::Chunk;
 use crate::message::invalid::Invalid;
 use crate::socket::Socket;
+use crate::tls::originator::Offer;
 
 /// Unused connections that a worker keeps for each upstream: what a burst leaves behind, and no more.
 const KEPT: usize = 256;
 /// Answers before the answer (RFC 9110, 15.2): more than anybody has a use for.
-const INFORMATIONAL: usize = 32;
+pub(super) const INFORMATIONAL: usize = 32;
 
 /// Where a request goes, and how long that may take.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +54,8 @@ pub struct Target<'a> {
 pub struct Client {
     pools: RefCell<Vec<(u64, VecDeque<Kept>)>>,
     wires: Wires,
+    /// Where HTTP/2 is spoken.
+    pub(super) http2: Pool,
     chunk: Rc<Chunk>,
 }
 
@@ -100,7 +104,7 @@ impl Client {
     /// None yet; what they read comes into this chunk.
     #[must_use]
     pub fn new(chunk: Rc<Chunk>, clock: Rc<Clock>) -> Self {
-        Self { pools: RefCell::default(), wires: Wires::new(clock), chunk }
+        Self { pools: RefCell::default(), wires: Wires::new(clock), http2: Pool::default(), chunk }
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -114,14 +118,19 @@ impl Client {
         mut upload: Upload,
     ) -> Result<Answered, Fault> {
         let Target { upstream, timeouts } = target;
-        let until = timeouts.total.map(|total| self.wires.clock().after(total));
+        let until = self.until(timeouts);
         let mut kept = self.take(upstream, timeouts);
         loop {
             let was_kept = kept.is_some();
-            let wire = match kept.take() {
-                Some(wire) => wire,
+            let wire = if let Some(wire) = kept.take() {
+                wire
+            } else {
+                let dialled = self.connect(target, until, async |address| {
+                    let (socket, _) = dial(upstream, address, Offer::Http1).await?;
+                    Ok(self.wires.open(socket, address))
+                });
                 // Seldom, and large.
-                None => Box::pin(self.connect(upstream, timeouts, until)).await?,
+                Box::pin(dialled).await?
             };
             let mut lease = Lease {
                 wire,
@@ -145,9 +154,20 @@ impl Client {
         }
     }
 
+    /// When an answer must be whole that is asked for now.
+    pub(super) fn until(&self, timeouts: &Timeouts) -> Option<Instant> {
+        timeouts.total.map(|total| self.clock().after(total))
+    }
+
+    /// What time it is.
+    pub(super) fn clock(&self) -> &Rc<Clock> {
+        self.wires.clock()
+    }
+
     /// Ends waits that are over and connections that nobody used. The worker's tick calls it.
     pub fn sweep(&self, now: Instant) {
         self.wires.sweep(now);
+        self.http2.sweep(now);
         self.pools.borrow_mut().retain_mut(|(_, pool)| {
             pool.retain(|kept| kept.until > now && kept.wire.is_quiet());
             !pool.is_empty()
@@ -168,6 +188,16 @@ impl Client {
         None
     }
 
+    /// Whether a connection of HTTP/1 is kept for it.
+    pub(super) fn has_kept(&self, upstream: &Upstream) -> bool {
+        self.pools.borrow().iter().any(|(id, pool)| *id == upstream.id && !pool.is_empty())
+    }
+
+    /// Keeps a connection of HTTP/1 that was not meant to be one.
+    pub(super) fn keep_new(&self, target: Target<'_>, socket: Socket, address: SocketAddr) {
+        self.keep(target.upstream, self.wires.open(socket, address), target.timeouts.pool);
+    }
+
     fn keep(&self, upstream: &Upstream, wire: Rc<Wire>, life: Duration) {
         let kept = Kept { wire, until: self.wires.clock().now() + life };
         let mut pools = self.pools.borrow_mut();
@@ -182,20 +212,21 @@ impl Client {
     }
 
     /// Tries each address, beginning with the one whose turn it is, in the time that one may take.
-    async fn connect(
+    pub(super) async fn connect<T>(
         &self,
-        upstream: &Upstream,
-        timeouts: &Timeouts,
+        target: Target<'_>,
         until: Option<Instant>,
-    ) -> Result<Rc<Wire>, Fault> {
-        let mut fault = Fault::Unresolved { upstream: upstream.config.name.clone() };
+        dial: impl AsyncFn(SocketAddr) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let Target { upstream, timeouts } = target;
+        let mut fault = upstream.unresolved();
         for address in upstream.addresses() {
             let left = until.map(|until| until.saturating_duration_since(self.wires.clock().now()));
             let limit = left.map_or(timeouts.connect, |left| left.min(timeouts.connect));
-            match timeout(limit, dial(upstream, address)).await {
-                Ok(Ok(socket)) => {
+            match timeout(limit, dial(address)).await {
+                Ok(Ok(made)) => {
                     upstream.meters.connects.inc();
-                    return Ok(self.wires.open(socket, address));
+                    return Ok(made);
                 }
                 Ok(Err(failed)) => fault = failed,
                 Err(_) if limit < timeouts.connect => return Err(Fault::TotalTimeout),
@@ -320,13 +351,19 @@ impl Lease {
 }
 
 /// A connection to this address, under TLS where the upstream speaks it.
-async fn dial(upstream: &Upstream, address: SocketAddr) -> Result<Socket, Fault> {
+///
+/// Says whether HTTP/2 is to be spoken; without TLS that is what was offered.
+pub(super) async fn dial(
+    upstream: &Upstream,
+    address: SocketAddr,
+    offer: Offer,
+) -> Result<(Socket, bool), Fault> {
     let tcp = TcpStream::connect(address).await.map_err(|source| Fault::Refused { address, source })?;
     // A failure here means that the peer has gone; the request that follows will say so.
     let _ = tcp.set_nodelay(true);
     match &upstream.tls {
-        None => Ok(tcp.into()),
-        Some(tls) => tls.connect(tcp).await.map_err(|source| Fault::Tls { address, source }),
+        None => Ok((tcp.into(), offer == Offer::Http2)),
+        Some(tls) => tls.connect(tcp, offer).await.map_err(|source| Fault::Tls { address, source }),
     }
 }
 

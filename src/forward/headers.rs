@@ -330,7 +330,7 @@ mod tests {
             "connection",
             "x-mine",
         ] {
-            trailers.insert(http::HeaderName::from_static(name), HeaderValue::from_static("x-mine"));
+            trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("x-mine"));
         }
         trailers.insert("grpc-status", HeaderValue::from_static("0"));
         let mut out = Vec::new();

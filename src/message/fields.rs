@@ -213,6 +213,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_key_is_marked_for_who_would_keep_it() {
+        let mut fields = Fields::default();
+        for name in ["authorization", "X-API-Key", "cookie", "accept"] {
+            fields.push(name.as_bytes(), b"value");
+        }
+        let map = fields.into_map();
+        let marked = ["authorization", "x-api-key", "cookie", "accept"].map(|name| map[name].is_sensitive());
+        assert_eq!(marked, [true, true, true, false]);
+    }
+
+    #[test]
     fn a_long_name_is_looked_at_to_its_end() {
         let name = |end: &str| format!("X-Forwarded-{}{end}", "a".repeat(LONGEST));
         assert_eq!(kind_of(name("").as_bytes()), Kind::Forwarded);

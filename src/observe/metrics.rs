@@ -333,6 +333,7 @@ impl UpstreamMeters {
                 | Reason::ClientInvalid
                 | Reason::ClientGone
                 | Reason::BodyTooLarge
+                | Reason::TargetInvalid
                 | Reason::KeyRevoked
         );
         if others {
