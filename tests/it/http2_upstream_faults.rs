@@ -179,6 +179,10 @@ fn speak(mut stream: TcpStream, count: &AtomicUsize, answer: &Said) {
         if stream.read_exact(&mut vec![0; length]).is_err() {
             return;
         }
+        if kind == 3 {
+            // It was on its way when the stream was reset.
+            let _ = stream.write_all(&frame(0, 0, u32::from_be_bytes(id), b"late"));
+        }
         if kind != 1 {
             continue;
         }
@@ -324,4 +328,29 @@ fn a_connection_that_has_fallen_silent_is_used_by_nobody_else() {
     });
     assert_eq!(get(scopegate.address, "/api/v1/webhooks/a", "").body, b"hello");
     assert_eq!(scopegate.metric("scopegate_upstream_connects_total{upstream=\"webhooks\"}"), 2.0);
+}
+
+/// What is on its way when a stream is reset comes all the same, and is no fault of the upstream's.
+#[test]
+fn clients_that_leave_in_the_middle_end_no_stream_of_another() {
+    let begins = |stream| frame(1, 4, stream, &block(&[(":status", "200")]));
+    let (address, _) = by_hand(move |_, stream| Some(begins(stream)));
+    let scopegate = setup(address).start();
+    let mut beside = Client::connect(scopegate.address);
+    beside.send("GET /api/v1/webhooks/a HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(beside.head().0, 200);
+    std::thread::scope(|threads| {
+        for _ in 0..8 {
+            threads.spawn(|| {
+                for _ in 0..400 {
+                    let mut client = Client::connect(scopegate.address);
+                    client.send("GET /api/v1/webhooks/a HTTP/1.1\r\nHost: a\r\n\r\n");
+                    assert_eq!(client.head().0, 200);
+                }
+            });
+        }
+    });
+    assert_eq!(get(scopegate.address, "/readyz", "").status, 404);
+    assert_eq!(scopegate.metric("scopegate_upstream_connects_total{upstream=\"webhooks\"}"), 1.0);
+    assert_eq!(scopegate.metric("scopegate_requests_in_flight"), 1.0, "the first is still there");
 }

@@ -27,6 +27,9 @@ const STREAMS: u16 = 100;
 /// connection's: a client that takes nothing holds up nobody else.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
+/// What small pieces cost beside what they hold, all that their clients have not taken together: four times as much. One
+/// window in pieces of ten bytes costs a sixteenth of it.
+const PIECES: usize = CONNECTION_WINDOW as usize * 4;
 /// What waits for an upstream that does not take it, on each stream.
 const UNTAKEN: usize = 64 * 1024;
 /// The head of an answer, and its trailers, may have this many bytes each: what they may have over HTTP/1.
@@ -69,6 +72,9 @@ impl Connection {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(UNTAKEN)
             .max_header_list_size(HEAD)
+            .data_frame_budget(PIECES)
+            // What comes behind a reset of ours counts here too: clients that leave would end the streams of others.
+            .max_local_error_reset_streams(None)
             .handshake(socket)
             .await
             .map_err(fault)?;
