@@ -32,6 +32,7 @@ use crate::observe::lines::Lines;
 use crate::observe::metrics::Metrics;
 use crate::observe::reason::Reason;
 use crate::observe::record::{Id, Path, Record};
+use crate::refuse::{self, Refusal};
 use crate::snapshot::{Held, Snapshot};
 
 /// What a request will have to say. Whatever becomes of the request, it is said when this is dropped.
@@ -159,13 +160,22 @@ impl Exchange {
         answer.map(|body| Told { body, minting, exchange: Some(self) })
     }
 
+    /// What the client is told of a refusal. Log and metrics have HTTP's status of it, where gRPC's answer has 200.
+    #[must_use]
+    pub fn refusal(&mut self, refusal: &Refusal, head: Option<&Head>) -> Answer<Body> {
+        self.record.status = refusal.status().as_u16();
+        refuse::answer(refusal, self.error_form(), &self.record.id, head)
+    }
+
     /// The refusal is on its way to the client; that one may not wait for it changes nothing.
     #[must_use]
     pub fn refused(mut self: Box<Self>, mut answer: Answer<Body>) -> Answer<Told> {
         // What is said to it is ours, and said to the end.
         self.guest = None;
         self.warn(&mut answer.fields);
-        self.record.status = answer.status.as_u16();
+        if self.record.status == 0 {
+            self.record.status = answer.status.as_u16();
+        }
         answer.map(|body| Told { body, minting: None, exchange: Some(self) })
     }
 

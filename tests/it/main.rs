@@ -44,6 +44,7 @@ mod fidelity;
 mod folders;
 mod forwarded;
 mod forwarding;
+mod grpc;
 mod harness;
 mod hostile;
 mod http2;

@@ -5,6 +5,7 @@ pub mod client;
 pub mod commands;
 pub mod find_my_way;
 pub mod frames;
+pub mod grpc;
 pub mod http2;
 pub mod introspection;
 #[cfg(feature = "kubernetes")]
