@@ -70,7 +70,8 @@ fn a_refusal_is_told_as_grpc_and_logged_as_http() {
         let told = refused(&scopegate, path, fields, Bytes::from_static(b"a message"));
         check(&scopegate, &told, code, status, reason);
     }
-    let told = refused(&scopegate, PATH, &[("x-api-key", READ)], Bytes::new());
+    // More than it may send before it is answered.
+    let told = refused(&scopegate, PATH, &[("x-api-key", READ)], Bytes::from(vec![b'x'; 4 << 20]));
     assert_eq!(told.message(), "This API key lacks the scope CREATE_CALL_TOKEN.");
     assert_eq!(upstream.connections(), 0);
 }
@@ -104,6 +105,22 @@ fn a_fault_before_the_answer_is_told_as_grpc() {
         let told = refused(&scopegate, path, &[("x-api-key", ALL), ("x-kind", kind)], message);
         check(&scopegate, &told, code, status, reason);
     }
+}
+
+/// Its message has come, and how it ended never will.
+#[test]
+fn an_answer_that_breaks_off_is_no_success() {
+    let upstream = Upstream::with(|exchange| {
+        exchange.read_body();
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n";
+        exchange.last(format!("{head}7\r\n\0\0\0\0\u{2}hi\r\n"))
+    });
+    let scopegate = Setup::new(&upstream).start();
+    let told = refused(&scopegate, PATH, &[("x-api-key", ALL)], Bytes::new());
+    assert_eq!(told.code(), Code::Unknown, "{told:?}");
+    assert!(format!("{told:?}").contains("Reset(StreamId(1), INTERNAL_ERROR, Remote)"), "{told:?}");
+    let line = scopegate.log_line(|line| line["reason"] == "upstream_closed");
+    assert_eq!(line["status"], 200, "{line}");
 }
 
 #[test]
