@@ -333,7 +333,8 @@ impl Lease {
         }
         let (wire, progress) = (Rc::clone(&self.wire), upload.progress().cloned());
         let task = tokio::task::spawn_local(async move {
-            if poll_fn(|cx| upload.poll(cx, &wire)).await.is_err() {
+            if let Err(broken) = poll_fn(|cx| upload.poll(cx, &wire)).await {
+                wire.watch.broke(broken);
                 // Half a body must not look like a whole one.
                 wire.cut();
             }
