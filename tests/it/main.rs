@@ -45,6 +45,8 @@ mod folders;
 mod forwarded;
 mod forwarding;
 mod grpc;
+mod grpc_calls;
+mod grpc_streams;
 mod harness;
 mod hostile;
 mod http2;

@@ -7,20 +7,23 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
+use futures_util::stream::{self, Stream};
 use http::Uri;
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::PATIENCE;
 
@@ -78,12 +81,53 @@ impl Caller {
         Self(endpoint(address).connect_with_connector(dialer).await.expect("a connection"))
     }
 
-    /// One message for another.
+    /// A message for a message.
     pub async fn unary(&self, path: &str, request: Request<Bytes>) -> Result<Response<Bytes>, Status> {
-        let mut grpc = tonic::client::Grpc::new(self.0.clone());
-        grpc.ready().await.expect("a connection");
-        grpc.unary(request, PathAndQuery::try_from(path).expect("a path"), Plain).await
+        self.grpc().await.unary(request, at(path), Plain).await
     }
+
+    /// One for many.
+    pub async fn server_streaming(&self, path: &str, request: Request<Bytes>) -> Answers {
+        self.grpc().await.server_streaming(request, at(path), Plain).await
+    }
+
+    /// Many for one.
+    pub async fn client_streaming<S>(
+        &self,
+        path: &str,
+        request: Request<S>,
+    ) -> Result<Response<Bytes>, Status>
+    where
+        S: Stream<Item = Bytes> + Send + 'static,
+    {
+        self.grpc().await.client_streaming(request, at(path), Plain).await
+    }
+
+    /// Many for many.
+    pub async fn streaming<S>(&self, path: &str, request: Request<S>) -> Answers
+    where
+        S: Stream<Item = Bytes> + Send + 'static,
+    {
+        self.grpc().await.streaming(request, at(path), Plain).await
+    }
+
+    async fn grpc(&self) -> Grpc<Channel> {
+        let mut grpc = Grpc::new(self.0.clone());
+        grpc.ready().await.expect("a connection");
+        grpc
+    }
+}
+
+pub type Answers = Result<Response<Streaming<Bytes>>, Status>;
+
+fn at(path: &str) -> PathAndQuery {
+    PathAndQuery::try_from(path).expect("a path")
+}
+
+/// What a test sends when it likes, and the stream of that.
+pub fn messages() -> (UnboundedSender<Bytes>, impl Stream<Item = Bytes> + Send + 'static) {
+    let (sender, receiver) = unbounded_channel();
+    (sender, stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver))))
 }
 
 /// A call with these fields.
@@ -97,7 +141,10 @@ pub fn call<M>(message: M, fields: &[(&str, &str)]) -> Request<M> {
 }
 
 fn endpoint(address: SocketAddr) -> Endpoint {
-    Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_timeout(PATIENCE)
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+    // Little of a stream is on its way, and of many together much.
+    let endpoint = endpoint.initial_stream_window_size(64 * 1024).initial_connection_window_size(8 << 20);
+    endpoint.connect_timeout(PATIENCE)
 }
 
 fn connector(authority: &str) -> TlsConnector {

@@ -6,6 +6,7 @@ pub mod commands;
 pub mod find_my_way;
 pub mod frames;
 pub mod grpc;
+pub mod grpc_service;
 pub mod http2;
 pub mod introspection;
 #[cfg(feature = "kubernetes")]
