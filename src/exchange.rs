@@ -21,7 +21,7 @@ use crate::decide::route::RouteId;
 use crate::decide::{Route, Surface};
 use crate::forward::body::Body;
 use crate::forward::fault::Fault;
-use crate::forward::upload::Progress;
+use crate::forward::intake::Progress;
 use crate::keys::guests::Guest;
 use crate::keys::sessions::Minting;
 use crate::message::answer::Answer;
@@ -32,6 +32,7 @@ use crate::observe::lines::Lines;
 use crate::observe::metrics::Metrics;
 use crate::observe::reason::Reason;
 use crate::observe::record::{Id, Path, Record};
+use crate::refuse::{self, Refusal};
 use crate::snapshot::{Held, Snapshot};
 
 /// What a request will have to say. Whatever becomes of the request, it is said when this is dropped.
@@ -159,6 +160,13 @@ impl Exchange {
         answer.map(|body| Told { body, minting, exchange: Some(self) })
     }
 
+    /// What the client is told of a refusal. Log and metrics have HTTP's status of it, where gRPC's answer has 200.
+    #[must_use]
+    pub fn refusal(&mut self, refusal: &Refusal, head: Option<&Head>) -> Answer<Body> {
+        self.record.status = refusal.status().as_u16();
+        refuse::answer(refusal, self.error_form(), &self.record.id, head)
+    }
+
     /// The refusal is on its way to the client; that one may not wait for it changes nothing.
     #[must_use]
     pub fn refused(mut self: Box<Self>, mut answer: Answer<Body>) -> Answer<Told> {
@@ -166,7 +174,9 @@ impl Exchange {
         self.guest = None;
         self.landed();
         self.warn(&mut answer.fields);
-        self.record.status = answer.status.as_u16();
+        if self.record.status == 0 {
+            self.record.status = answer.status.as_u16();
+        }
         answer.map(|body| Told { body, minting: None, exchange: Some(self) })
     }
 
@@ -270,7 +280,7 @@ impl Drop for Exchange {
 impl Told {
     /// Where it may have to leave before the end. An answer that is here as a whole is given as a whole.
     fn guest(&self) -> Option<&Guest<Stay>> {
-        let exchange = self.exchange.as_ref().filter(|_| matches!(self.body, Body::Stream(_)));
+        let exchange = self.exchange.as_ref().filter(|_| self.body.is_streamed());
         exchange.and_then(|exchange| exchange.guest.as_ref())
     }
 

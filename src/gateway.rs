@@ -94,10 +94,7 @@ impl Door for Gateway {
         let mut exchange = Exchange::open(&self.shared.metrics, &self.lines, &snapshot, head, peer);
         let refusal = Refusal::Malformed(malformed);
         exchange.record.refused(refusal.reason(), refusal.detail());
-        let mut answer = refuse::answer(&refusal, exchange.error_form(), &exchange.record.id);
-        if head.is_some_and(|head| head.method == Method::HEAD) {
-            refuse::bodyless(&mut answer);
-        }
+        let answer = exchange.refusal(&refusal, head);
         exchange.refused(answer)
     }
 
@@ -270,12 +267,9 @@ impl Gateway {
             refusal = &Refusal::ChannelsBusy;
             exchange.record.refused(refusal.reason(), None);
         }
-        let mut answer = refuse::answer(refusal, exchange.error_form(), &exchange.record.id);
+        let mut answer = exchange.refusal(refusal, Some(head));
         if let (Some(cors), Some(page)) = (cors, page) {
             refuse::allow_origin(&mut answer.fields, cors, page);
-        }
-        if head.method == Method::HEAD {
-            refuse::bodyless(&mut answer);
         }
         (answer, None)
     }

@@ -150,12 +150,13 @@ async fn exchange<D: Door>(
     let (mut parts, body) = request.into_parts();
     // As they are now, and not when the connection began: a reload is for the next request.
     let Bounds { size, patience, .. } = door.bounds();
-    let (head, upgrade) = (Head::of(&parts, &size), parts.extensions.remove::<OnUpgrade>());
+    let head = Head::of(&parts, &size).map_err(|invalid| (invalid, Head::outline(&parts)));
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
     // Not held while the upstream thinks.
     drop(parts);
     let Reply { answer, switch } = match head {
         Ok(head) => door.serve(peer, head, Incoming::Http2(body)).await,
-        Err(invalid) => door.refuse(&peer, None, Malformed::Invalid(invalid)).into(),
+        Err((invalid, head)) => door.refuse(&peer, Some(&head), Malformed::Invalid(invalid)).into(),
     };
     let mut response = Response::new(streams.watched(answer.body, patience));
     *response.status_mut() = answer.status;

@@ -161,6 +161,7 @@ fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Li
     let surfaces = top.need("surfaces", "the parts of the service, each with its routes", report);
     let named = Named {
         upstreams: upstream_node.and_then(Node::entries),
+        read: upstreams.as_deref(),
         flags: flag_node.map_or(Some(&[]), Node::entries),
         scopes: scopes.as_ref(),
         timeouts: timeouts.unwrap_or_default(),

@@ -7,6 +7,7 @@ use super::limits::{Limits, Timeouts};
 use super::node::{Name, Node};
 use super::problem::Place;
 use super::route::{Access, Context, ERROR_FORMS, ErrorForm, Proof, Route};
+use super::upstream::{Protocol, Upstream};
 use crate::identity::scope::Scopes;
 
 /// One part of the service.
@@ -95,6 +96,8 @@ pub enum OnFlagOff {
 pub(super) struct Named<'a> {
     /// The entries of `upstreams:` and `flags:`, good or bad; `None` where the section could not be read.
     pub(super) upstreams: Option<&'a [(Name, Node)]>,
+    /// What they say, where all of them are good.
+    pub(super) read: Option<&'a [Upstream]>,
     pub(super) flags: Option<&'a [(Name, Node)]>,
     pub(super) scopes: Option<&'a Scopes>,
     /// What holds where a surface says nothing else.
@@ -106,6 +109,17 @@ impl Named<'_> {
     fn timeouts(&self, fields: &mut Fields<'_>, report: &mut Report<'_>) -> Timeouts {
         let node = fields.take("timeouts");
         node.and_then(|node| self.timeouts.within(node, report)).unwrap_or(self.timeouts)
+    }
+
+    /// A WebSocket begins as a request of HTTP/1.1.
+    fn can_switch(&self, what: &str, node: &Node, place: usize, report: &mut Report<'_>) {
+        let upstream = self.read.and_then(|read| read.get(place));
+        if let Some(Upstream { name, protocol: Protocol::Http2, .. }) = upstream {
+            let message =
+                format!("{what} takes WebSockets, and its upstream `{name}` is spoken to over HTTP/2 alone");
+            let hint = "WebSockets are opened over HTTP/1.1: write `protocol: auto`, which has both, or give the surface an upstream of its own at the same address";
+            report.error(node.place, message, hint);
+        }
     }
 
     fn flags(&self, node: &Node, report: &mut Report<'_>) -> Option<Vec<usize>> {
@@ -177,6 +191,9 @@ impl Surface {
         });
         let channel = Channel::read(&mut fields, report);
         one_owner(&what, node, access, channel.as_ref(), report);
+        if let (Some(Some(_)), Some(place)) = (&channel, upstream) {
+            named.can_switch(&what, node, place, report);
+        }
         let routes = fields.need(
             "routes",
             "write `routes: [GET /path]`, or for `access: key` a mapping from route to scope",

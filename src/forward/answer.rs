@@ -6,10 +6,11 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes};
+use http::response::Parts;
 use http::{Method, StatusCode};
 use memchr::memmem;
 
-use crate::message::field::{Kind, Nominated, words};
+use crate::message::field::{Kind, Nominated, is_token, words};
 use crate::message::fields::{Fields, kind_of};
 use crate::message::framing::{Chunks, Framing};
 use crate::message::head::{digits, ends_in_pairs};
@@ -84,6 +85,34 @@ impl Head {
         };
         Ok(Some((head, length)))
     }
+
+    /// Of an answer over HTTP/2, whose frames say where its body ends: the framing is the length that it announces, or
+    /// [`Framing::Close`].
+    pub fn of(parts: &Parts, method: &Method) -> Result<Self, Invalid> {
+        if parts.headers.len() > FIELDS {
+            return Err(Invalid::TooLarge);
+        }
+        let lengthless = parts.status == StatusCode::NO_CONTENT;
+        let mut reader = Reader::new(b"", 512 + OURS, parts.headers.len(), lengthless);
+        for (name, value) in &parts.headers {
+            if !is_token(name.as_str()) {
+                return Err(Invalid::Field);
+            }
+            reader.field(name.as_str().as_bytes(), value.as_bytes())?;
+        }
+        if reader.chunked {
+            return Err(Invalid::Coding);
+        }
+        let no_body = lengthless || *method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
+        Ok(Self {
+            status: parts.status,
+            reason: None,
+            keeps_alive: true,
+            framing: (!no_body).then(|| reader.length.map_or(Framing::Close, Framing::Length)),
+            fields: reader.passed,
+            switches: false,
+        })
+    }
 }
 
 fn switches(fields: &[httparse::Header<'_>]) -> bool {
@@ -137,42 +166,54 @@ struct Reader<'m> {
 }
 
 impl<'m> Reader<'m> {
+    /// With room for so many bytes of ours, and for so many fields and one of ours.
+    fn new(text: &'m [u8], bytes: usize, count: usize, lengthless: bool) -> Self {
+        let (passed, nominated) = (Fields::of(text, bytes, count + 1), Nominated::default());
+        Self { text, passed, nominated, lengthless, length: None, chunked: false, close: false }
+    }
+
     fn read(text: &'m [u8], parsed: &[httparse::Header<'m>], lengthless: bool) -> Result<Self, Invalid> {
-        let (passed, nominated) = (Fields::of(text, OURS, parsed.len() + 1), Nominated::default());
-        let mut reader =
-            Self { text, passed, nominated, lengthless, length: None, chunked: false, close: false };
+        let mut reader = Self::new(text, OURS, parsed.len(), lengthless);
         for field in parsed.iter().filter(|field| field.name.eq_ignore_ascii_case("connection")) {
             reader.close |= words(field.value).any(|word| word.eq_ignore_ascii_case(b"close"));
             reader.nominated.read(field.value);
         }
         for field in parsed {
-            let name = field.name.as_bytes();
-            let kind = kind_of(name);
-            if kind == Kind::Length {
-                reader.length(field)?;
-            } else if kind == Kind::Coding {
-                reader.coding(field.value)?;
-            } else if !kind.ends_here() && !reader.nominated.has(name) {
-                reader.pass(kind, field);
-            }
+            reader.field(field.name.as_bytes(), field.value)?;
         }
         Ok(reader)
     }
 
-    fn pass(&mut self, kind: Kind, field: &httparse::Header<'_>) {
-        self.passed.place(kind, self.text, field.name.as_bytes(), field.value);
+    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Invalid> {
+        let kind = kind_of(name);
+        if kind == Kind::Length {
+            self.length(name, value)?;
+        } else if kind == Kind::Coding {
+            self.coding(value)?;
+        } else if !kind.ends_here() && !self.nominated.has(name) {
+            self.pass(kind, name, value);
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, kind: Kind, name: &[u8], value: &[u8]) {
+        if self.text.is_empty() {
+            self.passed.push_as(kind, name, value);
+        } else {
+            self.passed.place(kind, self.text, name, value);
+        }
     }
 
     /// Several are one if they say the same (RFC 9112, 6.3).
-    fn length(&mut self, field: &httparse::Header<'_>) -> Result<(), Invalid> {
-        let length = digits(field.value).ok_or(Invalid::Length)?;
+    fn length(&mut self, name: &[u8], value: &[u8]) -> Result<(), Invalid> {
+        let length = digits(value).ok_or(Invalid::Length)?;
         match self.length {
             Some(other) if other != length => Err(Invalid::Length),
             Some(_) => Ok(()),
             None => {
                 self.length = Some(length);
                 if !self.lengthless {
-                    self.pass(Kind::Length, field);
+                    self.pass(Kind::Length, name, value);
                 }
                 Ok(())
             }

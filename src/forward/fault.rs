@@ -56,6 +56,12 @@ pub enum Fault {
     /// Not HTTP, or with two readings.
     #[error("the upstream's answer is not valid HTTP")]
     Invalid(#[from] Invalid),
+    /// Not HTTP/2, or more than it may send.
+    #[error("the upstream's HTTP/2 is not valid")]
+    Http2(#[source] h2::Error),
+    /// A target that HTTP/2 cannot carry as it came.
+    #[error("the request's target has a character that cannot be said over HTTP/2")]
+    Target,
     /// A switch of protocols that nobody asked for, or that does not fit what was asked.
     #[error("the upstream switched protocols in a way that does not fit the request")]
     Upgrade,
@@ -83,7 +89,8 @@ impl Fault {
             Self::IdleTimeout => Reason::UpstreamIdleTimeout,
             Self::TotalTimeout => Reason::TotalTimeout,
             Self::Closed(_) => Reason::UpstreamClosed,
-            Self::Invalid(_) | Self::Upgrade => Reason::UpstreamInvalid,
+            Self::Invalid(_) | Self::Http2(_) | Self::Upgrade => Reason::UpstreamInvalid,
+            Self::Target => Reason::TargetInvalid,
             Self::ClientTimeout => Reason::ClientTimeout,
             // An outage is no revocation: it may pass.
             Self::Revoked(Reason::KeysUnavailable) => Reason::KeysUnavailable,

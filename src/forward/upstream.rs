@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 
+use super::fault::Fault;
 use crate::config::upstream::{self as written, Address};
 use crate::observe::metrics::UpstreamMeters;
 use crate::tls::originator::Originator;
@@ -54,6 +55,12 @@ impl Upstream {
     #[must_use]
     pub fn is_resolved(&self) -> bool {
         !self.addresses.load().is_empty()
+    }
+
+    /// What a request to it fails with where none is.
+    #[must_use]
+    pub fn unresolved(&self) -> Fault {
+        Fault::Unresolved { upstream: self.config.name.clone() }
     }
 
     /// Whether its addresses are its own, and not those of the upstream that it replaces.

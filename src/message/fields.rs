@@ -158,7 +158,9 @@ impl Fields {
         let mut map = HeaderMap::with_capacity(self.places.len());
         for place in self.places {
             let name = HeaderName::from_bytes(&part(place.name));
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(part(place.value))) {
+            if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_maybe_shared(part(place.value))) {
+                // A key is kept in no table of a connection (RFC 7541, 7.1.3).
+                value.set_sensitive(matches!(place.kind, Kind::Authorization | Kind::ApiKey | Kind::Cookie));
                 map.append(name, value);
             }
         }
@@ -216,6 +218,17 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_marked_for_who_would_keep_it() {
+        let mut fields = Fields::default();
+        for name in ["authorization", "X-API-Key", "cookie", "accept"] {
+            fields.push(name.as_bytes(), b"value");
+        }
+        let map = fields.into_map();
+        let marked = ["authorization", "x-api-key", "cookie", "accept"].map(|name| map[name].is_sensitive());
+        assert_eq!(marked, [true, true, true, false]);
+    }
 
     #[test]
     fn a_long_name_is_looked_at_to_its_end() {

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::rc::Rc;
 
 use data_encoding::BASE64;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{Method, Version};
 use hyper::ext::Protocol;
@@ -138,6 +139,17 @@ impl Head {
         head.expects()?;
         // As over HTTP/1; what its value says has been looked at where it was read.
         if head.fields.all(Kind::Length).nth(1).is_some() { Err(Invalid::Length) } else { Ok(head) }
+    }
+
+    /// Of a request that another library has read, and that is none to us: as much as its answer depends on.
+    #[must_use]
+    pub fn outline(parts: &Parts) -> Self {
+        let mut fields = Fields::default();
+        if let Some(kind) = parts.headers.get(CONTENT_TYPE) {
+            fields.push_as(Kind::Plain, CONTENT_TYPE.as_str().as_bytes(), kind.as_bytes());
+        }
+        let (method, version) = (parts.method.clone(), parts.version);
+        Self { method, version, fields, target: "".into(), path: 0, authority: None, extended: false }
     }
 
     /// The path as it came. It is `/` where the target is an address without one (RFC 9110, 4.2.3).

@@ -120,7 +120,7 @@ pub struct UpstreamMeters {
     pub connects: IntCounter,
     /// Interim answers that were dropped.
     pub informational: IntCounter,
-    /// Requests that were sent a second time, because a kept connection had died.
+    /// Requests that were sent again, because a connection had died or took no more.
     pub retries: IntCounter,
     faults: IntCounterVec,
     name: Box<str>,
@@ -153,7 +153,7 @@ impl Metrics {
             upstream_connects: counters(r, "scopegate_upstream_connects_total", "Connections made to upstreams.", &["upstream"]),
             upstream_faults: counters(r, "scopegate_upstream_faults_total", "Requests that an upstream or the wire to it failed.", &["upstream", "reason"]),
             upstream_informational: counters(r, "scopegate_upstream_informational_total", "Interim (1xx) answers of upstreams that were dropped.", &["upstream"]),
-            upstream_retries: counters(r, "scopegate_upstream_retries_total", "Requests sent again because a kept connection had died.", &["upstream"]),
+            upstream_retries: counters(r, "scopegate_upstream_retries_total", "Requests sent again because a connection had died, or took no more.", &["upstream"]),
             in_flight: gauge(r, "scopegate_requests_in_flight", "Requests between their head and their last byte."),
             connections: gauge(r, "scopegate_connections", "Connections that clients hold open."),
             connections_refused: counters(r, "scopegate_connections_refused_total", "Connections that were not taken, by the limit that was reached.", &["limit"]),
@@ -339,6 +339,7 @@ impl UpstreamMeters {
                 | Reason::ClientInvalid
                 | Reason::ClientGone
                 | Reason::BodyTooLarge
+                | Reason::TargetInvalid
                 | Reason::KeyRevoked
                 | Reason::KeysUnavailable
         );

@@ -1,11 +1,14 @@
 //! Where a client's body ends, and who is waited for after it.
 
+use std::io::Read as _;
+
 use bytes::Bytes;
 use http::Request;
 use hyper::body::Frame;
 
+use crate::harness::bearer;
 use crate::harness::client::{Client, request};
-use crate::harness::scopegate::Setup;
+use crate::harness::scopegate::{ALL, Setup};
 use crate::harness::upstream::Upstream;
 use crate::http2::{ask, tokio_stream};
 
@@ -52,7 +55,7 @@ fn an_answer_that_needs_no_body_does_not_leave_half_a_request_behind() {
 fn silence_after_a_whole_body_is_the_upstreams() {
     let upstream = Upstream::with(|exchange| {
         exchange.read_body();
-        let _ = std::io::Read::read(exchange.stream, &mut [0]);
+        let _ = exchange.stream.read(&mut [0]);
         false
     });
     let scopegate = Setup::new(&upstream).and("timeouts: { first_byte: 300ms, idle: 5s }").start();
@@ -66,6 +69,32 @@ fn silence_after_a_whole_body_is_the_upstreams() {
     client.send("0\r\n\r\n");
     let answer = client.answer(false);
     assert_eq!((answer.status, answer.reason()), (504, "upstream_first_byte_timeout"));
+}
+
+/// While its answer is under way there is no status left to say so with.
+#[test]
+fn what_is_wrong_with_a_body_is_the_clients_fault_once_its_answer_has_begun_too() {
+    let upstream = Upstream::with(|exchange| {
+        exchange.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nearly\r\n");
+        while exchange.chunk().is_some() {}
+        false
+    });
+    let scopegate = Setup::new(&upstream).and("limits: { body: 10B }").start();
+    for (more, reason) in [("9\r\nand\u{20}so on\r\n", "body_too_large"), ("what\r\n", "client_invalid")] {
+        let mut client = Client::connect(scopegate.address);
+        let key = bearer(ALL);
+        client.send(format!(
+            "POST /api/v1/call-tokens HTTP/1.1\r\nHost: a\r\n{key}Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"
+        ));
+        assert_eq!((client.head().0, client.chunk().as_deref()), (200, Some(&b"early"[..])));
+        client.send(more);
+        let mut rest = Vec::new();
+        // However it is cut.
+        let _ = client.stream.read_to_end(&mut rest);
+        assert!(rest.is_empty(), "no clean end: {rest:?}");
+        scopegate.log_line(|line| line["reason"] == reason && line["status"] == 200);
+    }
+    assert!(!scopegate.ask_admin("/metrics").text().contains("scopegate_upstream_faults_total{"));
 }
 
 #[test]
