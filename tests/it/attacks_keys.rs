@@ -241,6 +241,23 @@ fn what_would_change_a_request_passes_only_where_there_is_nothing_to_change() {
 }
 
 #[test]
+fn a_preflight_asks_for_one_method() {
+    let (upstream, scopegate) = gate();
+    let asks = |lines: &str| request("OPTIONS", "/api/v1/apps", lines, "");
+    let one = "Origin: https://a.example\r\nAccess-Control-Request-Method: GET\r\n";
+    passes(&upstream, &scopegate, asks(one).as_bytes());
+    for lines in [
+        format!("{one}Access-Control-Request-Method: POST\r\n"),
+        format!("{one}Access-Control-Request-Method: GET\r\n"),
+        format!("{one}Origin: https://b.example\r\n"),
+        one.replace("GET", "GET, POST"),
+        one.replace("Origin", "Origins"),
+    ] {
+        stays(&upstream, &scopegate, asks(&lines).as_bytes(), (401, "key_missing"));
+    }
+}
+
+#[test]
 fn a_trailer_is_announced_only_where_it_may_come() {
     let (upstream, scopegate) = gate();
     for (line, left) in [
