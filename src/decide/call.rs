@@ -56,13 +56,17 @@ impl<'a> Call<'a> {
     }
 
     /// The method that a CORS preflight asks for (Fetch standard, "CORS-preflight fetch"); `None` for
-    /// everything else.
+    /// everything else, and where a field of it stands twice.
     #[must_use]
     pub fn preflight(&self) -> Option<&'a str> {
-        if *self.method != Method::OPTIONS || !self.fields.has(Kind::Page) {
+        if *self.method != Method::OPTIONS {
             return None;
         }
-        std::str::from_utf8(self.fields.first(Kind::AskedMethod)?).ok()
+        let (mut pages, mut methods) = (self.fields.all(Kind::Page), self.fields.all(Kind::AskedMethod));
+        match (pages.next(), pages.next(), methods.next(), methods.next()) {
+            (Some(_), None, Some(method), None) => std::str::from_utf8(method).ok(),
+            _ => None,
+        }
     }
 
     /// The key of the WebSocket handshake that it starts (RFC 6455, 4.2.1), of the one version that there is. One with a

@@ -23,6 +23,9 @@ use crate::observe::record::Id;
 pub const X_REQUEST_ID: &[u8] = b"x-request-id";
 /// What scopegate made itself says so, with the reason.
 pub const SCOPEGATE_REASON: &[u8] = b"scopegate-reason";
+/// As many names as a body may have trailers.
+const TRAILERS: usize = 64;
+
 /// What a request is sent with.
 #[derive(Debug)]
 pub struct Outbound<'a> {
@@ -255,8 +258,12 @@ impl<'h, S: Sink> Writer<'h, S> {
         }
     }
 
-    /// Whether it announces only what may come behind a body. Where it does not, the rest of it is written.
+    /// Whether it announces only what may come behind a body. Where it does not, the rest of it is written. One that
+    /// announces more than may come says nothing: each of its names is looked at.
     fn trailer(&mut self, field: Field<'h>) -> bool {
+        if words(field.value).nth(TRAILERS).is_some() {
+            return false;
+        }
         let passes = |name: &&[u8]| kind_of(name) == Kind::Plain && !self.nominated.has(name);
         let left: Vec<_> = words(field.value).filter(passes).collect();
         let whole = left.len() == words(field.value).count();

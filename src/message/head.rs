@@ -309,13 +309,20 @@ fn too_large(bytes: &[u8], limits: &Limits) -> Invalid {
     if line > limits.target { Invalid::TargetTooLong } else { Invalid::TooLarge }
 }
 
+/// Whether there could be such a version (RFC 9112, 2.3), or people speak of one by that name.
+fn is_version(version: &[u8]) -> bool {
+    matches!(version, [major] | [major, b'.', _] if major.is_ascii_digit())
+        && version.last().is_some_and(u8::is_ascii_digit)
+}
+
 /// What the parser says, in our words where they say more.
 fn said(error: httparse::Error, bytes: &[u8]) -> Invalid {
     let line = bytes.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
     let third = line.splitn(3, |byte| *byte == b' ').nth(2).unwrap_or_default();
+    let version = third.strip_suffix(b"\r").unwrap_or(third).strip_prefix(b"HTTP/");
     if error == httparse::Error::TooManyHeaders {
         Invalid::TooLarge
-    } else if error == httparse::Error::Version && third.starts_with(b"HTTP/") {
+    } else if error == httparse::Error::Version && version.is_some_and(is_version) {
         Invalid::Version
     } else {
         Invalid::Syntax(error)

@@ -74,7 +74,7 @@ fn with(line: impl AsRef<[u8]>) -> Vec<u8> {
 #[test]
 fn a_request_line_has_three_words_and_one_blank_between_them() {
     let (upstream, scopegate) = gate();
-    let cases: [(&[u8], &str); 35] = [
+    let cases: [(&[u8], &str); 46] = [
         (b"GET /health", "request_invalid"),
         (b"GET", "request_invalid"),
         (b"GET ", "request_invalid"),
@@ -107,7 +107,18 @@ fn a_request_line_has_three_words_and_one_blank_between_them() {
         (b"GET /health HTTP/1.2", "version_unknown"),
         (b"GET /health HTTP/2.0", "version_unknown"),
         (b"GET /health HTTP/3", "version_unknown"),
-        (b"GET /health HTTP/", "version_unknown"),
+        (b"GET /health HTTP/9.9", "version_unknown"),
+        (b"GET /health HTTP/2", "version_unknown"),
+        (b"GET /health HTTP/", "request_invalid"),
+        (b"GET /health HTTP/ 1.1", "request_invalid"),
+        (b"GET /health HTTP/1.", "request_invalid"),
+        (b"GET /health HTTP/11", "request_invalid"),
+        (b"GET /health HTTP/1.x", "request_invalid"),
+        (b"GET /health HTTP/1,1", "request_invalid"),
+        (b"GET /health HTTP/\x001.1", "request_invalid"),
+        (b"GET /health HTTP/1.\xff", "request_invalid"),
+        (b"GET /health HTTP/12.1", "request_invalid"),
+        (b"GET /health HTTP/2.0 ", "request_invalid"),
         (b"\r\nGET /health HTTP/2.0", "version_unknown"),
         (b"PRI * HTTP/2.0", "version_unknown"),
     ];

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, Read as _};
 
 use crate::attacks::{NEXT, ends, gate};
-use crate::harness::client::Client;
+use crate::harness::client::{Client, request};
 use crate::harness::eventually;
 use crate::harness::scopegate::Setup;
 use crate::harness::upstream::{Exchange, Upstream};
@@ -289,5 +289,28 @@ fn chunks_are_written_anew() {
         let answer = client.answer(false);
         assert_eq!((answer.status, &*answer.text()), (200, wanted), "{body}");
         assert_eq!(client.answer(false).text(), "|", "{body}");
+    }
+}
+
+#[test]
+fn a_trailer_is_announced_only_where_it_may_come() {
+    let (upstream, scopegate) = gate();
+    let (some, many) = (["X-Sum"; 64].join(","), ["X-Sum"; 65].join(","));
+    for (line, left) in [
+        ("X-Sum", Some("X-Sum")),
+        (&some, Some(&*some)),
+        (&many, None),
+        ("X-Sum,X-Other", Some("X-Sum,X-Other")),
+        ("X-Scopegate-Team", None),
+        ("x_scopegate_team, AUTHORIZATION, Content-Length", None),
+        ("X-Sum, X-Scopegate-Team, Authorization,, X-Other", Some("X-Sum, X-Other")),
+        ("X-Hop, X-Sum", Some("X-Sum")),
+    ] {
+        let before = upstream.seen().len();
+        let head = format!("Connection: X-Hop, Trailer\r\nTrailer: {line}\r\nTransfer-Encoding: chunked\r\n");
+        let mut client = Client::connect(scopegate.address);
+        client.send(request("POST", "/api/v1/webhooks/a", &head, "") + "0\r\n\r\n");
+        assert_eq!(client.answer(false).status, 200, "{line}");
+        assert_eq!(upstream.seen().split_off(before)[0].header("trailer"), left, "{line}");
     }
 }
