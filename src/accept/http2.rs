@@ -56,7 +56,8 @@ pub(super) async fn serve<D: Door>(socket: Socket, read: Bytes, peer: Rc<Peer>, 
     let (served, watching, serving) = (Rc::clone(&peer), streams.clone(), Rc::clone(&door));
     let service = service_fn(move |request| {
         let (door, peer, streams) = (Rc::clone(&serving), Rc::clone(&served), watching.clone());
-        async move { Ok::<_, Infallible>(exchange(request, door, peer, &streams).await) }
+        // In a box, which is gone when the answer begins: that may have to wait for long.
+        Box::pin(async move { Ok::<_, Infallible>(exchange(request, door, peer, &streams).await) })
     });
     let blocked = Rc::new(Cell::new(false));
     let socket = Calm::new(socket, read, bounds.control_frames, Rc::clone(&peer), Rc::clone(&blocked));
