@@ -4,9 +4,13 @@ use std::io::Read as _;
 
 use crate::harness::client::{Client, get, request};
 use crate::harness::eventually;
-use crate::harness::frames::{Frames, HEADERS, PREFACE, RESET, SETTINGS, Told, WINDOW, frame, get as stream};
+use crate::harness::frames::{
+    END_HEADERS, Frames, HEADERS, PREFACE, RESET, SETTINGS, Told, WINDOW, block, frame, get as stream,
+};
 use crate::harness::scopegate::{Scopegate, Setup};
 use crate::harness::upstream::Upstream;
+
+const REFUSED_STREAM: u32 = 7;
 
 /// Windows of so many bytes, on each stream.
 fn windows(bytes: u32) -> Vec<u8> {
@@ -46,6 +50,45 @@ fn who_is_refused_and_does_not_listen_is_not_in_flight() {
     piped.send(request("GET", "/api/v1/apps", "", "").repeat(100));
     assert_eq!(piped.head().0, 401);
     assert_eq!(get(scopegate.address, "/health", "").status, 200);
+}
+
+#[test]
+fn a_client_has_so_many_streams_over_all_of_its_connections() {
+    let upstream = Upstream::start();
+    let limits = "limits: { in_flight: 8, connections_per_client: 5 }";
+    let scopegate = Setup::new(&upstream).and(limits).start();
+    let refused = || scopegate.metric("scopegate_connections_refused_total{limit=\"streams_per_client\"}");
+    // Bodies that never end, and refusals that nobody takes.
+    let post = block(&ask("POST", "/api/v1/webhooks/a"));
+    let bodies = (0..6).flat_map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, &post)).collect();
+    for (what, streams, in_flight) in
+        [("bodies", bodies, 5.0), ("refusals", many(6, "GET", "/api/v1/apps"), 0.0)]
+    {
+        let before = refused();
+        let mut greedy: Vec<_> = (0..2).map(|_| Frames::connect(scopegate.address, &windows(0))).collect();
+        greedy[0].send(&streams);
+        eventually(what, || (refused() == before + 1.0).then_some(()));
+        greedy[1].send(&streams);
+        eventually(what, || (refused() == before + 7.0).then_some(()));
+        for number in 0..6 {
+            assert_eq!(greedy[1].told(2 * number + 1), Told::Reset(REFUSED_STREAM), "{what}");
+        }
+        let known = || scopegate.metric("scopegate_requests_in_flight") == in_flight;
+        eventually(what, || known().then_some(()));
+        let get = request("GET", "/health", "", "");
+        assert_eq!(Client::connect_from("127.0.0.2", scopegate.address).ask(&get).status, 200, "{what}");
+        // Who has ended one may open another; of six at once it is the first that was too much.
+        greedy[0].send(frame(RESET, 0, 11, &[0, 0, 0, 8]));
+        let mut number = 13;
+        let told = eventually(what, || {
+            number += 2;
+            greedy[1].send(stream(number, &ask("HEAD", "/health")));
+            Some(greedy[1].told(number)).filter(|told| *told != Told::Reset(REFUSED_STREAM))
+        });
+        assert_eq!(told, Told::Answer(200, String::new()), "{what}");
+        drop(greedy);
+        nobody_left(&scopegate, what);
+    }
 }
 
 #[test]
@@ -133,6 +176,19 @@ fn who_never_asks_is_not_waited_for_as_long_as_who_has_asked() {
     assert_eq!(client.ask(request("GET", "/health", "", "")).status, 200);
     std::thread::sleep(std::time::Duration::from_millis(600));
     assert_eq!(client.ask(request("GET", "/health", "", "")).status, 200);
+}
+
+#[test]
+fn who_asks_nothing_over_http2_makes_room() {
+    let upstream = Upstream::start();
+    let scopegate = Setup::new(&upstream).and("limits: { connections: 2 }").start();
+    let mut silent: Vec<_> = (0..2).map(|_| Frames::connect(scopegate.address, &[])).collect();
+    for frames in &mut silent {
+        let (kind, ..) = frames.next().expect("a frame");
+        assert_eq!(kind, SETTINGS);
+    }
+    assert_eq!(get(scopegate.address, "/health", "").status, 200);
+    assert_eq!(scopegate.metric("scopegate_connections_cut_short_total{reason=\"room\"}"), 1.0);
 }
 
 #[test]
