@@ -204,6 +204,24 @@ fn who_leaves_in_a_head_is_counted() {
 }
 
 #[test]
+fn a_body_of_what_nobody_reads_has_an_end() {
+    let upstream = Upstream::start();
+    let scopegate = Setup::new(&upstream).start();
+    let head = "POST /api/v1/webhooks/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let extended = format!("1;{}\r\nx\r\n", "a".repeat(1_000));
+    for (what, body, status) in [
+        ("the largest number", "ffffffffffffffff\r\n".to_owned(), 400),
+        ("more than any body", "10000000001\r\n".to_owned(), 400),
+        ("many extensions", extended.repeat(66), 400),
+        ("some extensions", format!("{}0\r\n\r\n", extended.repeat(60)), 200),
+    ] {
+        let answer = Client::connect(scopegate.address).ask(format!("{head}{body}"));
+        assert_eq!(answer.status, status, "{what}");
+        assert_eq!(answer.reason(), if status == 400 { "client_invalid" } else { "" }, "{what}");
+    }
+}
+
+#[test]
 fn nobody_keeps_a_probe_out() {
     let upstream = Upstream::start();
     let scopegate = Setup::new(&upstream).and("timeouts: { head: 9s }").start();
