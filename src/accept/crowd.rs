@@ -1,8 +1,9 @@
 //! Who holds how many connections, over all workers.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::{IntCounterVec, IntGauge};
@@ -12,7 +13,7 @@ use crate::observe::seldom::Seldom;
 /// Connections of all clients. It is asked when one comes and when one goes, never for a request.
 #[derive(Debug)]
 pub struct Crowd {
-    of: Mutex<HashMap<IpAddr, usize>>,
+    of: Mutex<HashMap<IpAddr, Client>>,
     all: IntGauge,
     refused: IntCounterVec,
     said: Seldom,
@@ -20,12 +21,20 @@ pub struct Crowd {
     wanted: AtomicBool,
 }
 
+/// What a client has.
+#[derive(Debug, Default)]
+struct Client {
+    connections: usize,
+    /// Streams of HTTP/2, over all of them.
+    streams: Arc<AtomicUsize>,
+}
+
 /// How many there may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Most {
     /// In all.
     pub all: usize,
-    /// Of one address, or network of IPv6; `None` where that stands for many clients.
+    /// Of one address, or network of IPv6, and as many streams; `None` where that stands for many clients.
     pub of_one: Option<usize>,
 }
 
@@ -34,6 +43,7 @@ pub struct Most {
 pub struct Place {
     crowd: Arc<Crowd>,
     of: IpAddr,
+    streams: Arc<AtomicUsize>,
 }
 
 impl Crowd {
@@ -58,16 +68,16 @@ impl Crowd {
     ) -> Option<Place> {
         let of_whom = household(client);
         let mut of = this.of.lock().unwrap_or_else(PoisonError::into_inner);
-        let have = of.get(&of_whom).copied().unwrap_or_default();
+        let have = of.get(&of_whom).map_or(0, |client| client.connections);
         let full = if this.is_full(most) && !make_room() {
             this.want_room();
             "connections"
         } else if most.of_one.is_some_and(|most| have >= most) {
             "connections_per_client"
         } else {
-            of.insert(of_whom, have + 1);
+            let streams = Self::join(&mut of, of_whom);
             this.all.inc();
-            return Some(Place { crowd: Arc::clone(this), of: of_whom });
+            return Some(Place { crowd: Arc::clone(this), of: of_whom, streams });
         };
         drop(of);
         this.refuse(full, client);
@@ -89,19 +99,27 @@ impl Crowd {
         usize::try_from(self.all.get()).unwrap_or_default() >= most.all
     }
 
-    fn refuse(&self, full: &str, client: IpAddr) {
+    /// A connection or a stream of this client is not taken, for this limit.
+    pub(super) fn refuse(&self, full: &str, client: IpAddr) {
         self.refused.with_label_values(&[full]).inc();
         if self.said.is_time() {
-            tracing::warn!(limit = full, %client, "a connection was not taken; scopegate_connections_refused_total counts them");
+            tracing::warn!(limit = full, %client, "a connection or a stream was not taken; scopegate_connections_refused_total counts them");
         }
     }
 
+    /// One connection more of this client.
+    fn join(of: &mut HashMap<IpAddr, Client>, client: IpAddr) -> Arc<AtomicUsize> {
+        let client = of.entry(client).or_default();
+        client.connections += 1;
+        Arc::clone(&client.streams)
+    }
+
     /// One connection less of this client.
-    fn leave(of: &mut HashMap<IpAddr, usize>, client: IpAddr) {
-        if let Some(have) = of.get_mut(&client) {
-            *have -= 1;
-            if *have == 0 {
-                of.remove(&client);
+    fn leave(of: &mut HashMap<IpAddr, Client>, client: IpAddr) {
+        if let Entry::Occupied(mut client) = of.entry(client) {
+            client.get_mut().connections -= 1;
+            if client.get().connections == 0 {
+                client.remove();
             }
         }
     }
@@ -120,15 +138,20 @@ impl Place {
     pub fn passes_to(&mut self, client: IpAddr, of_one: Option<usize>) -> bool {
         let of_whom = household(client);
         let mut of = self.crowd.of.lock().unwrap_or_else(PoisonError::into_inner);
-        let have = of.get(&of_whom).copied().unwrap_or_default();
+        let have = of.get(&of_whom).map_or(0, |client| client.connections);
         if of_one.is_some_and(|most| have >= most) {
             drop(of);
             self.crowd.refuse("connections_per_client", client);
             return false;
         }
-        of.insert(of_whom, have + 1);
+        self.streams = Crowd::join(&mut of, of_whom);
         Crowd::leave(&mut of, std::mem::replace(&mut self.of, of_whom));
         true
+    }
+
+    /// Counts the streams of its client.
+    pub(super) fn streams(&self) -> &Arc<AtomicUsize> {
+        &self.streams
     }
 }
 

@@ -1,7 +1,6 @@
 //! Requests of a client over HTTP/2, which hyper reads.
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::error::Error as _;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
@@ -56,7 +55,8 @@ pub(super) async fn serve<D: Door>(socket: Socket, read: Bytes, peer: Rc<Peer>, 
     let (served, watching, serving) = (Rc::clone(&peer), streams.clone(), Rc::clone(&door));
     let service = service_fn(move |request| {
         let (door, peer, streams) = (Rc::clone(&serving), Rc::clone(&served), watching.clone());
-        async move { Ok::<_, Infallible>(exchange(request, door, peer, &streams).await) }
+        // In a box, which is gone when the answer begins: that may have to wait for long.
+        Box::pin(async move { exchange(request, door, peer, &streams).await })
     });
     let blocked = Rc::new(Cell::new(false));
     let socket = Calm::new(socket, read, bounds.control_frames, Rc::clone(&peer), Rc::clone(&blocked));
@@ -75,8 +75,8 @@ pub(super) async fn serve<D: Door>(socket: Socket, read: Bytes, peer: Rc<Peer>, 
         .serve_connection(TokioIo::new(socket), service);
     let mut connection = pin!(connection);
     let mut course = Course { waits: Waits::Idle, begun: false, closing: false };
-    // Until the first request it has as long as a head may take.
-    peer.wait(bounds.head_wait);
+    // Until the first request it has as long as a head may take, and makes room for others.
+    peer.idle(bounds.head_wait);
     let ended = poll_fn(|cx| {
         peer.watch(cx);
         if peer.is_late() && course.is_over(&streams, &*door)? {
@@ -140,16 +140,21 @@ impl Course {
     }
 }
 
-/// One request and its answer.
+/// One request and its answer; an error resets its stream.
 async fn exchange<D: Door>(
     request: Request<hyper::body::Incoming>,
     door: Rc<D>,
     peer: Rc<Peer>,
     streams: &Streams,
-) -> Response<Watched<D::Body>> {
+) -> Result<Response<Watched<D::Body>>, h2::Error> {
     let (mut parts, body) = request.into_parts();
     // As they are now, and not when the connection began: a reload is for the next request.
-    let Bounds { size, patience, .. } = door.bounds();
+    let Bounds { size, patience, connections, .. } = door.bounds();
+    if peer.has_more_than(connections.of_one) {
+        // An answer that it does not take would be one more.
+        door.worker().crowd.refuse("streams_per_client", peer.ip);
+        return Err(h2::Reason::REFUSED_STREAM.into());
+    }
     let head = Head::of(&parts, &size).map_err(|invalid| (invalid, Head::outline(&parts)));
     let upgrade = parts.extensions.remove::<OnUpgrade>();
     // Not held while the upstream thinks.
@@ -166,7 +171,7 @@ async fn exchange<D: Door>(
         response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
         switched(streams, upgrade, switch);
     }
-    response
+    Ok(response)
 }
 
 /// The stream of this task is somebody else's once it has been answered.

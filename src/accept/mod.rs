@@ -264,6 +264,9 @@ fn take<D: Door>(stream: TcpStream, address: SocketAddr, entrance: &Entrance, do
             ProxyProtocol::Required => Box::pin(proxied::meet(&stream, (peer, entered, place), &door)).await,
         };
         let Some((peer, entered, place)) = met else { return };
+        if !door.is_trusted(&peer) {
+            peer.counts_in(place.streams());
+        }
         let socket = match tls {
             None => Some(Socket::Plain(stream)),
             // In a box, which is gone when the handshake is.

@@ -3,6 +3,8 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -53,6 +55,8 @@ pub struct Peer {
     /// A hop could not say who it is: `ip` is the hop's, and what is said is not.
     unknown: bool,
     certificate: OnceCell<String>,
+    /// Streams of its client, over all connections that he has; nobody counts those of many clients.
+    streams: OnceCell<Arc<AtomicUsize>>,
     clock: Rc<Clock>,
     deadline: Cell<Option<Instant>>,
     late: Cell<bool>,
@@ -73,6 +77,7 @@ impl Peer {
             https_only: HttpsOnly::Off,
             unknown: false,
             certificate: OnceCell::new(),
+            streams: OnceCell::new(),
             clock: Rc::clone(clock),
             deadline: Cell::new(None),
             late: Cell::new(false),
@@ -121,6 +126,32 @@ impl Peer {
     pub(super) fn has_proved(&self, name: String) {
         // There is one handshake.
         let _ = self.certificate.set(name);
+    }
+
+    /// Its streams are counted here.
+    pub(super) fn counts_in(&self, streams: &Arc<AtomicUsize>) {
+        // It is one client's from its beginning.
+        let _ = self.streams.set(Arc::clone(streams));
+    }
+
+    /// Its client has opened a stream of HTTP/2.
+    pub(super) fn opens(&self) {
+        if let Some(streams) = self.streams.get() {
+            streams.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One has ended, and been taken.
+    pub(super) fn ends(&self) {
+        if let Some(streams) = self.streams.get() {
+            streams.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Its client has more streams than this.
+    pub(super) fn has_more_than(&self, most: Option<usize>) -> bool {
+        let have = self.streams.get().map_or(0, |streams| streams.load(Ordering::Relaxed));
+        most.is_some_and(|most| have > most)
     }
 
     /// What time it is.

@@ -54,7 +54,8 @@ impl Streams {
             Rc::clone(pace)
         });
         let patience = body.patience().unwrap_or(patience);
-        Watched::new(body, Rc::clone(&self.peer), pace.unwrap_or_default(), patience)
+        let pace = pace.unwrap_or_else(|| Rc::new(Pace::new(Rc::clone(&self.peer), false)));
+        Watched::new(body, pace, patience)
     }
 
     /// Ends those of which the client takes nothing for too long, and waits for the next; false where one has been answered
@@ -95,7 +96,7 @@ impl<F: Future<Output: 'static> + 'static> Executor<F> for Streams {
             None => drop(self.spawn(task)),
             Some(sender) => {
                 let ends = Ends(Rc::clone(&sender));
-                let task = self.spawn(async move {
+                let task = self.enter(false, async move {
                     let _ends = ends;
                     task.await
                 });
@@ -106,15 +107,21 @@ impl<F: Future<Output: 'static> + 'static> Executor<F> for Streams {
 }
 
 impl Streams {
-    /// Serves a part of the connection, which is not idle for as long.
+    /// Serves a stream of the connection, which is not idle for as long.
     pub(super) fn spawn<F: Future<Output: 'static> + 'static>(&self, task: F) -> AbortHandle {
+        self.enter(true, task)
+    }
+
+    /// The same, or what goes on beside a stream.
+    fn enter<F: Future<Output: 'static> + 'static>(&self, is_stream: bool, task: F) -> AbortHandle {
         let entered = Entered(self.clone());
         let spawned = spawn_local(async move {
             let _entered = entered;
             task.await
         });
         let task = spawned.abort_handle();
-        self.open.borrow_mut().insert(spawned.id(), Stream { task: task.clone(), pace: Rc::default() });
+        let pace = Rc::new(Pace::new(Rc::clone(&self.peer), is_stream));
+        self.open.borrow_mut().insert(spawned.id(), Stream { task: task.clone(), pace });
         task
     }
 

@@ -18,8 +18,10 @@ use super::peer::Peer;
 const SMALL: usize = 16 * 1024;
 
 /// How fast the client takes the answer of a stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
+    peer: Rc<Peer>,
+    is_stream: bool,
     /// Until when the client must take some of what there is for it, where there is something.
     until: Cell<Option<Instant>>,
     /// Pieces that it has not taken whole.
@@ -34,7 +36,6 @@ pub(super) struct Pace {
 #[derive(Debug)]
 pub(super) struct Watched<B: Taken> {
     body: B,
-    peer: Rc<Peer>,
     pace: Rc<Pace>,
     patience: Duration,
     place: Place,
@@ -57,12 +58,20 @@ enum Place {
 #[derive(Debug)]
 pub(super) struct Piece {
     bytes: Bytes,
-    peer: Rc<Peer>,
     pace: Rc<Pace>,
     patience: Duration,
 }
 
 impl Pace {
+    /// Of a stream of this client, which has one more for as long as this is there; or of what goes on beside one.
+    pub(super) fn new(peer: Rc<Peer>, is_stream: bool) -> Self {
+        if is_stream {
+            peer.opens();
+        }
+        let (until, untaken, ended, waker) = Default::default();
+        Self { peer, is_stream, until, untaken, ended, waker }
+    }
+
     /// Until when the client must take some of what there is for it, where there is something.
     pub(super) fn until(&self) -> Option<Instant> {
         self.until.get()
@@ -87,20 +96,28 @@ impl Pace {
     }
 }
 
+impl Drop for Pace {
+    fn drop(&mut self) {
+        if self.is_stream {
+            self.peer.ends();
+        }
+    }
+}
+
 impl<B: Taken> Watched<B> {
-    pub(super) fn new(body: B, peer: Rc<Peer>, pace: Rc<Pace>, patience: Duration) -> Self {
-        Self { body, peer, pace, patience, place: Place::Begin }
+    pub(super) fn new(body: B, pace: Rc<Pace>, patience: Duration) -> Self {
+        Self { body, pace, patience, place: Place::Begin }
     }
 
     fn piece(&mut self, bytes: Bytes) -> Piece {
         let is_whole =
             matches!(self.place, Place::Begin) && bytes.len() <= SMALL && self.body.is_end_stream();
         self.place = if is_whole { Place::Whole } else { Place::Within };
-        let Self { peer, pace, patience, .. } = self;
+        let Self { pace, patience, .. } = self;
         pace.untaken.set(pace.untaken.get() + 1);
-        pace.until.set(Some(peer.clock().now() + *patience));
-        peer.wait_no_longer(*patience);
-        Piece { bytes, peer: Rc::clone(peer), pace: Rc::clone(pace), patience: *patience }
+        pace.until.set(Some(pace.peer.clock().now() + *patience));
+        pace.peer.wait_no_longer(*patience);
+        Piece { bytes, pace: Rc::clone(pace), patience: *patience }
     }
 }
 
@@ -160,7 +177,7 @@ impl Buf for Piece {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
-        self.pace.until.set(Some(self.peer.clock().now() + self.patience));
+        self.pace.until.set(Some(self.pace.peer.clock().now() + self.patience));
     }
 }
 

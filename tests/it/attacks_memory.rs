@@ -159,11 +159,11 @@ fn attacks_of_clients_have_a_ceiling() {
             frames.send(&PREFACE[..20]);
             Box::new(frames)
         }),
-        Attack::new("refusals through no window", 50, 96, |to| streams(to, 0, 100, "/api/v1/apps")),
+        Attack::new("refusals through no window", 50, 40, |to| streams(to, 0, 100, "/api/v1/apps")),
         Attack::new("small answers through a window of a byte", 10, 48, |to| {
             streams(to, 1, 100, "/api/v1/webhooks/a")
         }),
-        Attack::new("large answers through a window of a byte", 10, 48, |to| {
+        Attack::new("large answers through a window of a byte", 10, 96, |to| {
             streams(to, 1, 20, "/api/v1/webhooks/large")
         }),
         Attack::new("large answers that nobody reads", 10, 96, |to| {

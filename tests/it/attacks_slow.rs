@@ -4,9 +4,13 @@ use std::io::Read as _;
 
 use crate::harness::client::{Client, get, request};
 use crate::harness::eventually;
-use crate::harness::frames::{Frames, HEADERS, PREFACE, RESET, SETTINGS, Told, WINDOW, frame, get as stream};
+use crate::harness::frames::{
+    END_HEADERS, Frames, HEADERS, PREFACE, RESET, SETTINGS, Told, WINDOW, block, frame, get as stream,
+};
 use crate::harness::scopegate::{Scopegate, Setup};
 use crate::harness::upstream::Upstream;
+
+const REFUSED_STREAM: u32 = 7;
 
 /// Windows of so many bytes, on each stream.
 fn windows(bytes: u32) -> Vec<u8> {
@@ -46,6 +50,45 @@ fn who_is_refused_and_does_not_listen_is_not_in_flight() {
     piped.send(request("GET", "/api/v1/apps", "", "").repeat(100));
     assert_eq!(piped.head().0, 401);
     assert_eq!(get(scopegate.address, "/health", "").status, 200);
+}
+
+#[test]
+fn a_client_has_so_many_streams_over_all_of_its_connections() {
+    let upstream = Upstream::start();
+    let limits = "limits: { in_flight: 8, connections_per_client: 5 }";
+    let scopegate = Setup::new(&upstream).and(limits).start();
+    let refused = || scopegate.metric("scopegate_connections_refused_total{limit=\"streams_per_client\"}");
+    // Bodies that never end, and refusals that nobody takes.
+    let post = block(&ask("POST", "/api/v1/webhooks/a"));
+    let bodies = (0..6).flat_map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, &post)).collect();
+    for (what, streams, in_flight) in
+        [("bodies", bodies, 5.0), ("refusals", many(6, "GET", "/api/v1/apps"), 0.0)]
+    {
+        let before = refused();
+        let mut greedy: Vec<_> = (0..2).map(|_| Frames::connect(scopegate.address, &windows(0))).collect();
+        greedy[0].send(&streams);
+        eventually(what, || (refused() == before + 1.0).then_some(()));
+        greedy[1].send(&streams);
+        eventually(what, || (refused() == before + 7.0).then_some(()));
+        for number in 0..6 {
+            assert_eq!(greedy[1].told(2 * number + 1), Told::Reset(REFUSED_STREAM), "{what}");
+        }
+        let known = || scopegate.metric("scopegate_requests_in_flight") == in_flight;
+        eventually(what, || known().then_some(()));
+        let get = request("GET", "/health", "", "");
+        assert_eq!(Client::connect_from("127.0.0.2", scopegate.address).ask(&get).status, 200, "{what}");
+        // Who has ended one may open another; of six at once it is the first that was too much.
+        greedy[0].send(frame(RESET, 0, 11, &[0, 0, 0, 8]));
+        let mut number = 13;
+        let told = eventually(what, || {
+            number += 2;
+            greedy[1].send(stream(number, &ask("HEAD", "/health")));
+            Some(greedy[1].told(number)).filter(|told| *told != Told::Reset(REFUSED_STREAM))
+        });
+        assert_eq!(told, Told::Answer(200, String::new()), "{what}");
+        drop(greedy);
+        nobody_left(&scopegate, what);
+    }
 }
 
 #[test]
@@ -136,6 +179,19 @@ fn who_never_asks_is_not_waited_for_as_long_as_who_has_asked() {
 }
 
 #[test]
+fn who_asks_nothing_over_http2_makes_room() {
+    let upstream = Upstream::start();
+    let scopegate = Setup::new(&upstream).and("limits: { connections: 2 }").start();
+    let mut silent: Vec<_> = (0..2).map(|_| Frames::connect(scopegate.address, &[])).collect();
+    for frames in &mut silent {
+        let (kind, ..) = frames.next().expect("a frame");
+        assert_eq!(kind, SETTINGS);
+    }
+    assert_eq!(get(scopegate.address, "/health", "").status, 200);
+    assert_eq!(scopegate.metric("scopegate_connections_cut_short_total{reason=\"room\"}"), 1.0);
+}
+
+#[test]
 fn who_leaves_in_a_head_is_counted() {
     let upstream = Upstream::start();
     let scopegate = Setup::new(&upstream).start();
@@ -145,6 +201,24 @@ fn who_leaves_in_a_head_is_counted() {
     assert!(client.is_closed());
     let cut = || scopegate.metric("scopegate_connections_cut_short_total{reason=\"head\"}");
     eventually("a count", || (cut() == 1.0).then_some(()));
+}
+
+#[test]
+fn a_body_of_what_nobody_reads_has_an_end() {
+    let upstream = Upstream::start();
+    let scopegate = Setup::new(&upstream).start();
+    let head = "POST /api/v1/webhooks/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let extended = format!("1;{}\r\nx\r\n", "a".repeat(1_000));
+    for (what, body, status) in [
+        ("the largest number", "ffffffffffffffff\r\n".to_owned(), 400),
+        ("more than any body", "10000000001\r\n".to_owned(), 400),
+        ("many extensions", extended.repeat(66), 400),
+        ("some extensions", format!("{}0\r\n\r\n", extended.repeat(60)), 200),
+    ] {
+        let answer = Client::connect(scopegate.address).ask(format!("{head}{body}"));
+        assert_eq!(answer.status, status, "{what}");
+        assert_eq!(answer.reason(), if status == 400 { "client_invalid" } else { "" }, "{what}");
+    }
 }
 
 #[test]
