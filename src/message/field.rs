@@ -82,6 +82,11 @@ impl Kind {
             | b"proxy-authorization"
             | b"http2-settings" => Self::Hop,
             [b'x', b'-' | b'_' | b'.', ..] => Self::of_extension(name),
+            // Of who ends TLS in front of us (RFC 9440, 2.4).
+            b"client-cert" | b"client-cert-chain" => Self::Forwarded,
+            [b'c', b'l', b'i', b'e', b'n', b't', b'-' | b'_' | b'.', b'c', ..] if is_certificate(name) => {
+                Self::Forged
+            }
             _ => Self::Plain,
         }
     }
@@ -124,6 +129,10 @@ impl Kind {
 
 const OVERRIDES: [&[u8]; 5] =
     [b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-original-url", b"x-rewrite-url"];
+
+fn is_certificate(name: &[u8]) -> bool {
+    is_spelling_of(name, b"client-cert") || is_spelling_of(name, b"client-cert-chain")
+}
 
 fn is_spelling_of(name: &[u8], known: &[u8]) -> bool {
     name.len() == known.len() && folds_to(name, known)
@@ -189,6 +198,9 @@ mod tests {
             &["x-scopegate-team", "x_scopegate_team", "x.scopegate-key.id", "x-scopegate-anything"],
         );
         check(Kind::Forged, &["x_forwarded_for", "x-forwarded_proto", "x_real_ip", "x.real-ip"]);
+        check(Kind::Forwarded, &["client-cert", "client-cert-chain"]);
+        check(Kind::Forged, &["client_cert", "client.cert-chain", "client-cert_chain"]);
+        check(Kind::Plain, &["client-certs", "client-cert-chai", "client", "client-c"]);
         check(Kind::Forwarded, &["x-forwarded-port", "x-forwarded-anything", "x-real-ip", "forwarded"]);
         check(Kind::ForwardedFor, &["x-forwarded-for"]);
         check(
