@@ -53,6 +53,7 @@ pub struct Peer {
     /// A hop could not say who it is: `ip` is the hop's, and what is said is not.
     unknown: bool,
     certificate: OnceCell<String>,
+    in_plain: Cell<bool>,
     clock: Rc<Clock>,
     deadline: Cell<Option<Instant>>,
     late: Cell<bool>,
@@ -73,6 +74,7 @@ impl Peer {
             https_only: HttpsOnly::Off,
             unknown: false,
             certificate: OnceCell::new(),
+            in_plain: Cell::new(false),
             clock: Rc::clone(clock),
             deadline: Cell::new(None),
             late: Cell::new(false),
@@ -121,6 +123,17 @@ impl Peer {
     pub(super) fn has_proved(&self, name: String) {
         // There is one handshake.
         let _ = self.certificate.set(name);
+    }
+
+    /// It speaks in plain where TLS is spoken, whatever is said of its requests.
+    #[must_use]
+    pub fn is_in_plain(&self) -> bool {
+        self.in_plain.get()
+    }
+
+    /// It does.
+    pub(super) fn has_come_in_plain(&self) {
+        self.in_plain.set(true);
     }
 
     /// What time it is.
