@@ -195,10 +195,12 @@ impl Gateway {
             let owned = session::attribute(&permit, head, at, snapshot, &self.shared, &self.guests).await?;
             let guest = guest.or(owned.guest.as_ref());
             if let Some(guest) = guest
-                && self.shared.current.newer_than(snapshot).is_some()
+                && (guest.has_moved() || self.shared.current.newer_than(snapshot).is_some())
             {
                 // While its key was looked up the keys have changed, and it was looked up in the old ones.
-                revoke::again(guest.digest(), &self.guests, &self.shared).await;
+                for digest in guest.digests() {
+                    revoke::again(digest, &self.guests, &self.shared).await;
+                }
             }
             let forwarding = pin!(forward(&self.client, target, &permit, head, body, &outbound, progress));
             let forwarded = unless_revoked(guest, forwarding).await;

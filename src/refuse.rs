@@ -211,6 +211,7 @@ fn denied(fields: &mut Fields, denial: &Denial) {
         Denial::TargetInvalid
         | Denial::CertificateMissing
         | Denial::CertificateUnknown
+        | Denial::CertificateForeign { .. }
         | Denial::HostInvalid
         | Denial::PathAmbiguous(_)
         | Denial::RouteUnknown { .. }

@@ -81,7 +81,14 @@ async fn look(digest: Digest, guests: &Guests<Stay>, shared: &Shared, change: &C
     let (platform, now) = (snapshot.policy.scopes(), SystemTime::now());
     guests.look(&digest, until, &change.ending, |stay| {
         let Ok(entry) = &found else { return Some(Reason::KeysUnavailable) };
-        let still = reconsider(&stay.snapshot.policy, stay.route, platform, entry.clone(), now);
+        let still = reconsider(
+            &stay.snapshot.policy,
+            stay.route,
+            stay.together.as_ref(),
+            platform,
+            entry.clone(),
+            now,
+        );
         still.err().map(|denial| denial.reason())
     });
 }

@@ -294,8 +294,8 @@ async fn shake<D: Door>(stream: TcpStream, tls: &Terminator, peer: &Peer, door: 
         Ok(Accepted::Tls(stream)) => {
             let session = stream.get_ref().1;
             door.shaken(session.handshake_kind() == Some(HandshakeKind::Resumed));
-            if let Some(name) = session.peer_certificates().and_then(|chain| subject::of(chain.first()?)) {
-                peer.has_proved(name);
+            if let Some(leaf) = session.peer_certificates().and_then(<[_]>::first) {
+                peer.has_proved(subject::of(leaf).map(Rc::from));
             }
             Some(Socket::Tls(Box::new((*stream).into())))
         }

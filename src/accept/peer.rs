@@ -52,7 +52,7 @@ pub struct Peer {
     pub https_only: HttpsOnly,
     /// A hop could not say who it is: `ip` is the hop's, and what is said is not.
     unknown: bool,
-    certificate: OnceCell<String>,
+    certificate: OnceCell<Option<Rc<str>>>,
     in_plain: Cell<bool>,
     clock: Rc<Clock>,
     deadline: Cell<Option<Instant>>,
@@ -113,14 +113,15 @@ impl Peer {
         !self.unknown && is_one_of(self.ip, proxies)
     }
 
-    /// Who it has proved to be by a certificate: [`crate::identity::key::CERTIFICATE`] and a name.
+    /// Who it has proved to be, where it has shown a certificate: [`crate::identity::key::CERTIFICATE`] and a name, if it
+    /// names somebody.
     #[must_use]
-    pub fn certificate(&self) -> Option<&String> {
+    pub fn certificate(&self) -> Option<&Option<Rc<str>>> {
         self.certificate.get()
     }
 
     /// It has proved this in its handshake.
-    pub(super) fn has_proved(&self, name: String) {
+    pub(super) fn has_proved(&self, name: Option<Rc<str>>) {
         // There is one handshake.
         let _ = self.certificate.set(name);
     }

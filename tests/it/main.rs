@@ -82,6 +82,7 @@ mod tidy;
 mod timeouts;
 mod tls;
 mod tls_choices;
+mod tls_credentials;
 mod tls_crossings;
 mod tls_renewal;
 mod tunnels;
