@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, date_time_ymd};
 
@@ -138,46 +137,6 @@ fn tls_on_a_plain_port_is_told_apart() {
 }
 
 #[test]
-fn certificates_change_under_load_and_no_handshake_fails() {
-    let (upstream, authority) = (Upstream::start(), Authority::new());
-    let scopegate = start(&upstream, ONE, |folder| {
-        authority.server(&["a.example"]).write(folder, "a");
-        fs::write(folder.join("ca.pem"), &authority.pem).expect("a file");
-    });
-    let (done, folder, address) =
-        (AtomicBool::new(false), scopegate.folder.path().to_owned(), scopegate.address);
-    thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            let mut count = 0;
-            while !done.load(Ordering::Relaxed) {
-                let output = curl(address, &folder, "a.example", &["-w", "%{http_code}"]);
-                assert!(said(&output).ends_with("200"), "{}", said(&output));
-                count += 1;
-            }
-            count
-        });
-        for round in 1..=3 {
-            let made = authority.server(&["a.example", &format!("round{round}.example")]);
-            // One after the other: what stands between fits nowhere, and is not used.
-            scopegate.replace("a.crt", &made.certificate);
-            scopegate.replace("a.key", &made.key);
-            let applied = "scopegate_reloads_total{file=\"tls\",result=\"applied\"}";
-            eventually("the new pair", || (scopegate.metric(applied) >= f64::from(round)).then_some(()));
-        }
-        done.store(true, Ordering::Relaxed);
-        assert!(load.join().expect("no handshake fails") > 0);
-    });
-    // A broken pair: the last good one stays.
-    let refused = "scopegate_reloads_total{file=\"tls\",result=\"refused\"}";
-    let before = scopegate.metric(refused);
-    scopegate.replace("a.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    eventually("a refusal", || (scopegate.metric(refused) > before).then_some(()));
-    scopegate.event(|event| event["message"].as_str().is_some_and(|text| text.contains("is refused")));
-    let output = curl(address, &folder, "a.example", &["-w", "%{http_code}"]);
-    assert!(said(&output).ends_with("200"), "{}", said(&output));
-}
-
-#[test]
 fn clients_prove_themselves_where_they_are_asked() {
     let (upstream, authority, foreign) = (Upstream::start(), Authority::new(), Authority::new());
     let tls = format!("{ONE}, client_certificates: {{ ca: ca.pem, required: true, crl: [crl.pem] }}");
@@ -223,6 +182,8 @@ fn what_cannot_be_used_is_said_at_the_start() {
             Setup::at("127.0.0.1:1", "127.0.0.1:1").with("listen: [{ address: 127.0.0.1:0 }]", &listen);
         let folder = setup.write();
         authority.server(&["a.example"]).write(folder.path(), "a");
+        fs::write(folder.path().join("ca.pem"), &authority.pem).expect("a file");
+        fs::write(folder.path().join("crl.pem"), authority.list(9)).expect("a file");
         write(folder.path());
         let output = Command::new(env!("CARGO_BIN_EXE_scopegate"))
             .arg("check")
@@ -237,19 +198,31 @@ fn what_cannot_be_used_is_said_at_the_start() {
     };
     let (good, told) = check(ONE, &|_| {}, ": good: ");
     assert!(good && !told.contains("warning"), "{told}");
+    let asks = format!("{ONE}, client_certificates: {{ ca: ca.pem, required: true, crl: [crl.pem] }}");
     let another = authority.server(&["a.example"]).key;
-    assert!(!check(ONE, &write("a.key", another), "a.key: error: the key is not that of the certificate").0);
-    assert!(!check(ONE, &write("a.crt", String::new()), "a.crt: error: there is no certificate in it").0);
-    assert!(!check(ONE, &write("a.key", "x".to_owned()), "a.key: error: there is no private key in it").0);
+    for (tls, file, text, wanted) in [
+        (ONE, "a.key", another, "a.key: error: the key is not that of the certificate"),
+        (ONE, "a.crt", String::new(), "a.crt: error: there is no certificate in it"),
+        (ONE, "a.key", "x".to_owned(), "a.key: error: there is no private key in it"),
+        (&asks, "ca.pem", String::new(), "ca.pem: error: there is no certificate in it"),
+        (&asks, "crl.pem", authority.pem.clone(), "crl.pem: error: there is no revocation list in it"),
+    ] {
+        assert!(!check(tls, &write(file, text), wanted).0, "{file}");
+    }
     let gone = |folder: &Path| fs::remove_file(folder.join("a.key")).expect("a file");
     assert!(!check(ONE, &gone, "a.key: error: cannot be read").0);
-    let old = |folder: &Path| {
-        authority.make(&["a"], 9, |params| params.not_after = date_time_ymd(2020, 1, 1)).write(folder, "a");
-    };
-    let nameless = |folder: &Path| authority.make(&[], 9, |_| {}).write(folder, "b");
-    let two = "certificates: [{ certificate: a.crt, key: a.key }, { certificate: b.crt, key: b.key }]";
-    assert!(check(two, &nameless, "b.crt: warning: no client gets this certificate").0);
+    let week = SystemTime::now() + Duration::from_secs(7 * 24 * 60 * 60);
+    let soon = authority.make(&["a"], 9, |params| params.not_after = week.into());
     assert!(
-        check(ONE, &old, "a.crt: warning: this certificate has expired: it ended at 2020-01-01T00:00:00Z").0
+        check(ONE, &|folder| soon.write(folder, "a"), "a.crt: warning: this certificate ends soon: at ").0
     );
+    let old = authority.make(&["a"], 9, |params| params.not_after = date_time_ymd(2020, 1, 1));
+    let told = "a.crt: warning: this certificate has expired: it ended at 2020-01-01T00:00:00Z";
+    assert!(check(ONE, &|folder| old.write(folder, "a"), told).0);
+    let list = write("crl.pem", authority.list_until(9, 2021));
+    assert!(check(&asks, &list, "crl.pem: warning: this revocation list has expired").0);
+    let nameless = authority.make(&[], 9, |_| {});
+    let two = "certificates: [{ certificate: a.crt, key: a.key }, { certificate: b.crt, key: b.key }]";
+    let told = "b.crt: warning: no client gets this certificate";
+    assert!(check(two, &|folder| nameless.write(folder, "b"), told).0);
 }
