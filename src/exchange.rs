@@ -15,6 +15,7 @@ use crate::accept::peer::Peer;
 use crate::accept::{Taken, origin};
 use crate::config::route::ErrorForm;
 use crate::config::surface::Channel;
+use crate::decide::credential::Together;
 use crate::decide::denial::Denial;
 use crate::decide::permit::Permit;
 use crate::decide::route::RouteId;
@@ -60,6 +61,8 @@ pub struct Stay {
     pub snapshot: Rc<Held>,
     /// On this route.
     pub route: RouteId,
+    /// Set where a key and a certificate were shown.
+    pub together: Option<Together>,
 }
 
 /// The body of an answer; its exchange ends with it.
@@ -90,6 +93,7 @@ impl Exchange {
         let id = request_id(head, trusted);
         let asked = head.map(|head| (head.method.clone(), head.version));
         let mut record = Record::open(Rc::clone(&peer.text), asked, id);
+        record.certificate = peer.certificate().cloned().flatten();
         if let Some(head) = head.filter(|_| trusted) {
             record.client = origin::client(&snapshot.live().trusted_proxies, &head.fields);
         }
@@ -139,10 +143,13 @@ impl Exchange {
 
     /// It was admitted on its key, and stays for as long as that is good.
     pub fn admitted(&mut self, guest: Option<Guest<Stay>>) {
-        if let (Some(guest), Some(route)) = (guest, self.route) {
-            guest.admit(Stay { snapshot: Rc::clone(&self.snapshot), route });
-            self.guest = Some(guest);
-        }
+        let (Some(guest), Some(route)) = (guest, self.route) else { return };
+        let team = self.record.caller.as_ref().filter(|_| guest.is_on_two()).map(|caller| caller.team());
+        guest.admit(|beside| {
+            let together = team.map(|team| Together { team: team.into(), beside });
+            Stay { snapshot: Rc::clone(&self.snapshot), route, together }
+        });
+        self.guest = Some(guest);
     }
 
     /// The answer is on its way to the client.
@@ -315,7 +322,7 @@ impl Taken for Told {
 
     fn cut_with(&mut self, task: AbortHandle) {
         if let Some(guest) = self.guest() {
-            guest.leaves_with(task);
+            guest.leaves_with(&task);
         }
     }
 }

@@ -197,11 +197,13 @@ impl Gateway {
             let owned = session::attribute(&permit, head, at, snapshot, &self.shared, &self.guests).await?;
             let guest = guest.or(owned.guest.as_ref());
             if let Some(guest) = guest
-                && self.shared.current.newer_than(snapshot).is_some()
+                && (guest.has_moved() || self.shared.current.newer_than(snapshot).is_some())
             {
                 // While its key was looked up the keys have changed, and it was looked up in the old ones.
-                if let Err(reason) = revoke::again(guest.digest(), &self.guests, &self.shared).await {
-                    return Ok((owned, Err(Fault::Revoked(reason))));
+                for digest in guest.digests() {
+                    if let Err(reason) = revoke::again(digest, &self.guests, &self.shared).await {
+                        return Ok((owned, Err(Fault::Revoked(reason))));
+                    }
                 }
             }
             let forwarding = pin!(forward(&self.client, target, &permit, head, body, &outbound, progress));

@@ -231,6 +231,7 @@ fn denied(fields: &mut Fields, denial: &Denial) {
         Denial::TargetInvalid
         | Denial::CertificateMissing
         | Denial::CertificateUnknown
+        | Denial::CertificateForeign { .. }
         | Denial::HostInvalid
         | Denial::PathAmbiguous(_)
         | Denial::RouteUnknown { .. }

@@ -120,7 +120,8 @@ fn judge(
     let (platform, now) = (snapshot.policy.scopes(), SystemTime::now());
     guests.look(digest, until, ending, |stay| match found {
         Ok(entry) => {
-            let still = reconsider(&stay.snapshot.policy, stay.route, platform, entry.clone(), now);
+            let (policy, together) = (&stay.snapshot.policy, stay.together.as_ref());
+            let still = reconsider(policy, stay.route, together, platform, entry.clone(), now);
             still.err().map(|denial| denial.reason())
         }
         Err(reason) => Some(*reason),

@@ -28,8 +28,12 @@ enum Speaks {
 
 /// Serves a connection to its end.
 pub(super) async fn serve<D: Door>(socket: Socket, peer: Rc<Peer>, door: Rc<D>) {
+    let (agreed, tls) = (socket.agreed_on_http2(), socket.is_buffered());
     let link = Rc::new(Link::new(socket, Bytes::new(), peer, Rc::clone(&door.worker().chunk)));
-    match hear(&link, &*door).await {
+    let heard = hear(&link, &*door).await;
+    // What was agreed on counts: who speaks the other one all the same is told off by the one that it should speak.
+    let agreed = agreed.map(|http2| if http2 { Speaks::Http2 } else { Speaks::Http1 });
+    match heard.map(|heard| agreed.unwrap_or(heard)) {
         Some(Speaks::Http1) => http1::serve(link, door).await,
         Some(Speaks::Http2) => {
             let peer = Rc::clone(&link.peer);
@@ -38,6 +42,10 @@ pub(super) async fn serve<D: Door>(socket: Socket, peer: Rc<Peer>, door: Rc<D>) 
             }
         }
         Some(Speaks::Tls) => door.unshaken(&link.peer, &Failure::Unexpected),
+        // Nothing was under way that would look whole. Who does not hear it finds the connection closed.
+        None if tls => {
+            poll_fn(|cx| Poll::Ready(link.poll_end(cx).is_ready())).await;
+        }
         None => {}
     }
 }

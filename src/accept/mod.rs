@@ -41,9 +41,9 @@ use crate::message::chunk::Chunk;
 use crate::message::head::{Head, Limits};
 use crate::message::invalid::Invalid;
 use crate::socket::Socket;
-use crate::tls::Terminator;
 use crate::tls::failure::Failure;
 use crate::tls::subject;
+use crate::tls::{Accepted, Terminator};
 use body::Incoming;
 use clock::Clock;
 use crowd::{Crowd, Most};
@@ -288,7 +288,8 @@ pub fn make_room(open: &Open, door: &impl Door) -> bool {
     made
 }
 
-/// Shakes hands over TLS; `None` where that fails, or the connection is to end. Until it has, nothing is lost with it: it
+/// Shakes hands over TLS; `None` where that fails, or the connection is to end. Who speaks HTTP instead is served, so that
+/// it can be told what is wrong in the form that it knows. Until it has, nothing is lost with it: it
 /// makes room for others, and holds up no drain.
 async fn shake<D: Door>(stream: TcpStream, tls: &Terminator, peer: &Peer, door: &D) -> Option<Socket> {
     peer.idle(door.bounds().idle);
@@ -301,13 +302,18 @@ async fn shake<D: Door>(stream: TcpStream, tls: &Terminator, peer: &Peer, door: 
         () = closing => return None,
     };
     match shaken {
-        Ok(stream) => {
+        Ok(Accepted::Plain(tcp)) => {
+            door.unshaken(peer, &Failure::NotTls);
+            peer.has_come_in_plain();
+            Some(Socket::Plain(tcp))
+        }
+        Ok(Accepted::Tls(stream)) => {
             let session = stream.get_ref().1;
             door.shaken(session.handshake_kind() == Some(HandshakeKind::Resumed));
-            if let Some(name) = session.peer_certificates().and_then(|chain| subject::of(chain.first()?)) {
-                peer.has_proved(name);
+            if let Some(leaf) = session.peer_certificates().and_then(<[_]>::first) {
+                peer.has_proved(subject::of(leaf).map(Rc::from));
             }
-            Some(Socket::Tls(Box::new(stream.into())))
+            Some(Socket::Tls(Box::new((*stream).into())))
         }
         Err(why) => {
             door.unshaken(peer, &why);

@@ -54,9 +54,10 @@ pub struct Peer {
     pub https_only: HttpsOnly,
     /// A hop could not say who it is: `ip` is the hop's, and what is said is not.
     unknown: bool,
-    certificate: OnceCell<String>,
     /// Streams of its client, over all connections that he has; nobody counts those of many clients.
     streams: OnceCell<Arc<AtomicUsize>>,
+    certificate: OnceCell<Option<Rc<str>>>,
+    in_plain: Cell<bool>,
     clock: Rc<Clock>,
     deadline: Cell<Option<Instant>>,
     late: Cell<bool>,
@@ -78,6 +79,7 @@ impl Peer {
             unknown: false,
             certificate: OnceCell::new(),
             streams: OnceCell::new(),
+            in_plain: Cell::new(false),
             clock: Rc::clone(clock),
             deadline: Cell::new(None),
             late: Cell::new(false),
@@ -116,14 +118,15 @@ impl Peer {
         !self.unknown && is_one_of(self.ip, proxies)
     }
 
-    /// Who it has proved to be by a certificate: [`crate::identity::key::CERTIFICATE`] and a name.
+    /// Who it has proved to be, where it has shown a certificate: [`crate::identity::key::CERTIFICATE`] and a name, if it
+    /// names somebody.
     #[must_use]
-    pub fn certificate(&self) -> Option<&String> {
+    pub fn certificate(&self) -> Option<&Option<Rc<str>>> {
         self.certificate.get()
     }
 
     /// It has proved this in its handshake.
-    pub(super) fn has_proved(&self, name: String) {
+    pub(super) fn has_proved(&self, name: Option<Rc<str>>) {
         // There is one handshake.
         let _ = self.certificate.set(name);
     }
@@ -152,6 +155,17 @@ impl Peer {
     pub(super) fn has_more_than(&self, most: Option<usize>) -> bool {
         let have = self.streams.get().map_or(0, |streams| streams.load(Ordering::Relaxed));
         most.is_some_and(|most| have > most)
+    }
+
+    /// It speaks in plain where TLS is spoken, whatever is said of its requests.
+    #[must_use]
+    pub fn is_in_plain(&self) -> bool {
+        self.in_plain.get()
+    }
+
+    /// It does.
+    pub(super) fn has_come_in_plain(&self) {
+        self.in_plain.set(true);
     }
 
     /// What time it is.

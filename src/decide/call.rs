@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
+use std::rc::Rc;
 use std::time::SystemTime;
 
 use http::{Method, Version};
@@ -25,9 +26,10 @@ pub struct Call<'a> {
     pub query: Option<&'a str>,
     /// Credentials and what browsers ask are read from here.
     pub fields: &'a Fields,
-    /// Who its connection has proved to come from: [`crate::identity::key::CERTIFICATE`] and a name.
-    /// A reference to the text itself: each of its words is one of every request that is under way.
-    pub certificate: Option<&'a String>,
+    /// Who its connection has proved to come from, where it has shown a certificate: [`crate::identity::key::CERTIFICATE`]
+    /// and a name, if it names somebody. A reference to where that is kept: each of its words is one of every request that
+    /// is under way.
+    pub certificate: Option<&'a Option<Rc<str>>>,
     /// When it came: keys expire.
     pub now: SystemTime,
     /// It came as extended CONNECT (RFC 8441).

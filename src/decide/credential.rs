@@ -21,16 +21,56 @@ pub(super) async fn caller(
     keys: &impl KeySource,
     call: &Call<'_>,
 ) -> Result<Caller, Denial> {
-    let presented = match (proof, call.certificate) {
-        (Proof::Key, _) | (Proof::Both, Some(_)) => presented(policy, call)?,
-        (Proof::Certificate, Some(name)) => Presented::before(policy.hashing.digest(name.as_bytes())),
-        (Proof::Certificate | Proof::Both, None) => return Err(Denial::CertificateMissing),
+    let presented = match proof {
+        Proof::Key => presented(policy, call)?,
+        Proof::Certificate => certificate(policy, call)?,
+        // In a box of its own: others need no room for it.
+        Proof::Both => return Box::pin(both(policy, keys, call)).await,
     };
     let found = keys.find(&presented).await?;
     if proof == Proof::Certificate && found.is_none() {
         return Err(Denial::CertificateUnknown);
     }
     usable(found, call.now)
+}
+
+/// The holder of a key, over a connection of somebody who is known, may come in, and is of the same team: who has taken a
+/// key away from there cannot use it with a certificate of his own.
+async fn both(policy: &Policy, keys: &impl KeySource, call: &Call<'_>) -> Result<Caller, Denial> {
+    let certificate = certificate(policy, call)?;
+    let caller = usable(keys.find(&presented(policy, call)?).await?, call.now)?;
+    let found = keys.find_beside(&certificate).await?;
+    let beside = usable(Some(found.ok_or(Denial::CertificateUnknown)?), call.now)?;
+    if beside.team() != caller.team() {
+        return Err(Denial::CertificateForeign { caller, team: beside.team().into() });
+    }
+    Ok(caller)
+}
+
+/// What a key and a certificate that were shown together have to be when either is looked at again.
+#[derive(Debug)]
+pub struct Together {
+    /// Of this team.
+    pub team: Box<str>,
+    /// It is the certificate, which needs no scopes of its own.
+    pub beside: bool,
+}
+
+impl Together {
+    /// False where scopes are asked for besides.
+    pub(super) fn is_enough(&self, caller: &Caller) -> Result<bool, Denial> {
+        if *self.team == *caller.team() {
+            return Ok(self.beside);
+        }
+        Err(Denial::CertificateForeign { caller: caller.clone(), team: self.team.clone() })
+    }
+}
+
+/// The certificate of a call's connection.
+fn certificate<'a>(policy: &Policy, call: &Call<'_>) -> Result<Presented<'a>, Denial> {
+    let shown = call.certificate.ok_or(Denial::CertificateMissing)?;
+    let name = shown.as_deref().ok_or(Denial::CertificateUnknown)?;
+    Ok(Presented::before(policy.hashing.digest(name.as_bytes())))
 }
 
 /// The key of a call.

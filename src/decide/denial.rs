@@ -46,6 +46,13 @@ pub enum Denial {
     CertificateMissing,
     /// Nobody's certificate.
     CertificateUnknown,
+    /// The certificate of another team than the key's.
+    CertificateForeign {
+        /// Who holds the key.
+        caller: Caller,
+        /// The certificate's.
+        team: Box<str>,
+    },
     /// No key in a key's header.
     KeyMalformed,
     /// A key's header twice.
@@ -127,7 +134,7 @@ impl Denial {
             Self::FlagOff { .. } => Reason::FlagOff,
             Self::KeyMissing => Reason::KeyMissing,
             Self::CertificateMissing => Reason::CertificateMissing,
-            Self::CertificateUnknown => Reason::CertificateUnknown,
+            Self::CertificateUnknown | Self::CertificateForeign { .. } => Reason::CertificateUnknown,
             Self::KeyMalformed => Reason::KeyMalformed,
             Self::KeyRepeated => Reason::KeyRepeated,
             Self::KeyConflict => Reason::KeyConflict,
@@ -146,6 +153,7 @@ impl Denial {
             Self::QueryMissing { name } => Some(name.clone()),
             Self::FlagOff { flag } => Some(flag.clone()),
             Self::KeysUnavailable { cause, .. } => Some(cause.clone()),
+            Self::CertificateForeign { team, .. } => Some(format!("it is of the team {team}").into()),
             Self::ScopeMissing { scopes, .. } => Some(scopes.clone()),
             Self::SessionEnded { reason, .. } => Some(reason.code().into()),
             Self::MethodUnknown { allow, .. } => Some(format!("allowed: {allow}").into()),
@@ -170,6 +178,7 @@ impl Denial {
     pub fn caller(&self) -> Option<&Caller> {
         match self {
             Self::KeyRefused { caller, .. }
+            | Self::CertificateForeign { caller, .. }
             | Self::SessionEnded { caller, .. }
             | Self::ScopeMissing { caller, .. } => Some(caller),
             Self::MethodUnknown { caller, .. } => caller.as_ref(),

@@ -123,9 +123,11 @@ impl Watch {
         self.converses.set(true);
     }
 
-    /// The next piece of the answer is waited for.
+    /// The next piece of the answer is waited for, from the first time on that this is said.
     pub fn wait(&self) {
-        self.wait_for(Waiting::Answer);
+        if !matches!(self.waiting.get(), Some((Waiting::Answer, _))) {
+            self.wait_for(Waiting::Answer);
+        }
     }
 
     /// The answer is whole, and the client's body is not: it may finish it, at a client's pace and no longer.

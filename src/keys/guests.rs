@@ -22,6 +22,8 @@ use crate::identity::key::Digest;
 use crate::observe::ending::Ending;
 use crate::observe::reason::Reason;
 
+const SEATED: &str = "a guest has a seat until it is dropped";
+
 /// The requests of a worker that are inside on a key; `S` is what each was admitted to.
 #[derive(Debug)]
 pub struct Guests<S> {
@@ -44,8 +46,11 @@ struct Seat<S> {
     caller: Option<Caller>,
     until: Option<SystemTime>,
     stay: Stay<S>,
+    moved: bool,
     waker: Option<Waker>,
     task: Option<AbortHandle>,
+    /// The same request, on what was shown beside the key: it ends with either.
+    beside: Option<Guest<S>>,
 }
 
 #[derive(Debug)]
@@ -77,8 +82,16 @@ impl<S> Default for Guests<S> {
 
 impl<S> Guests<S> {
     fn enter(this: &Rc<Self>, digest: Digest) -> Guest<S> {
-        let stay = Stay::Pending;
-        let seat = Seat { digest, caller: None, until: None, stay, waker: None, task: None };
+        let seat = Seat {
+            digest,
+            caller: None,
+            until: None,
+            stay: Stay::Pending,
+            moved: false,
+            waker: None,
+            task: None,
+            beside: None,
+        };
         Guest { guests: Rc::clone(this), seat: this.seats.borrow_mut().insert(seat) }
     }
 
@@ -164,9 +177,28 @@ fn distinct(mut digests: Vec<Digest>) -> Vec<Digest> {
 }
 
 impl<S> Guest<S> {
-    /// It was admitted to this.
-    pub fn admit(&self, stay: S) {
-        self.with(|seat| seat.stay = Stay::Admitted(stay));
+    /// It was admitted to this; `beside` is true for what was shown beside the key.
+    pub fn admit(&self, stay: impl Fn(bool) -> S) {
+        let mut beside = false;
+        self.each(|seat| {
+            seat.moved = matches!(seat.stay, Stay::Moved);
+            seat.stay = Stay::Admitted(stay(beside));
+            beside = true;
+            None::<()>
+        });
+    }
+
+    /// Something was shown beside its key.
+    #[must_use]
+    pub fn is_on_two(&self) -> bool {
+        self.with(|seat| seat.beside.is_some())
+    }
+
+    /// The keys had changed between the time when its key was found and that when it was admitted: something else was
+    /// waited for.
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        self.each(|seat| seat.moved.then_some(())).is_some()
     }
 
     /// Of its key.
@@ -175,32 +207,45 @@ impl<S> Guest<S> {
         self.with(|seat| seat.digest)
     }
 
+    /// Of all that it is inside on.
+    #[must_use]
+    pub fn digests(&self) -> Vec<Digest> {
+        let mut all = Vec::new();
+        self.each(|seat| {
+            all.push(seat.digest);
+            None::<()>
+        });
+        all
+    }
+
     /// Why it has to leave, if it has to.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
-        self.with(|seat| if let Stay::Ended(ended) = &seat.stay { Some(ended.clone()) } else { None })
+        self.each(|seat| if let Stay::Ended(ended) = &seat.stay { Some(ended.clone()) } else { None })
     }
 
     /// Ready when it has to leave.
     pub fn poll_ended(&self, cx: &Context<'_>) -> Poll<Ended> {
-        self.with(|seat| {
+        let ended = self.each(|seat| {
             if let Stay::Ended(ended) = &seat.stay {
-                return Poll::Ready(ended.clone());
+                return Some(ended.clone());
             }
             if !seat.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 seat.waker = Some(cx.waker().clone());
             }
-            Poll::Pending
-        })
+            None
+        });
+        ended.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// This task is aborted when it has to leave.
-    pub fn leaves_with(&self, task: AbortHandle) {
-        self.with(|seat| {
+    pub fn leaves_with(&self, task: &AbortHandle) {
+        self.each(|seat| {
             if matches!(seat.stay, Stay::Ended(_)) {
                 task.abort();
             }
-            seat.task = Some(task);
+            seat.task = Some(task.clone());
+            None::<()>
         });
     }
 
@@ -219,14 +264,21 @@ impl<S> Guest<S> {
         .await
     }
 
+    /// What is found first, on its key and on what was shown beside.
+    fn each<T>(&self, mut look: impl FnMut(&mut Seat<S>) -> Option<T>) -> Option<T> {
+        let (seats, mut next) = (&mut *self.guests.seats.borrow_mut(), Some(self.seat));
+        while let Some(place) = next {
+            let seat = seats.get_mut(place).expect(SEATED);
+            if let Some(found) = look(seat) {
+                return Some(found);
+            }
+            next = seat.beside.as_ref().map(|beside| beside.seat);
+        }
+        None
+    }
+
     fn with<T>(&self, look: impl FnOnce(&mut Seat<S>) -> T) -> T {
-        look(
-            self.guests
-                .seats
-                .borrow_mut()
-                .get_mut(self.seat)
-                .expect("a guest has a seat until it is dropped"),
-        )
+        look(self.guests.seats.borrow_mut().get_mut(self.seat).expect(SEATED))
     }
 }
 
@@ -280,5 +332,15 @@ impl<K: KeySource, S> KeySource for Reception<'_, K, S> {
             self.guest.replace(Some(guest));
             return found;
         }
+    }
+
+    async fn find_beside(&self, presented: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
+        let first = self.guest.take();
+        let found = self.find(presented).await;
+        let beside = self.guest.replace(first);
+        if let Some(first) = &*self.guest.borrow() {
+            first.with(|seat| seat.beside = beside);
+        }
+        found
     }
 }

@@ -93,6 +93,8 @@ impl Kind {
             b"trailer" => Self::Trailer,
             b"forwarded" | b"forwarded-for" | b"client-ip" | b"true-client-ip" | b"fastly-client-ip"
             | b"cf-connecting-ip" | b"cf-pseudo-ipv4" => Self::Forwarded,
+            // Of who ends TLS in front of us (RFC 9440, 2.4).
+            b"client-cert" | b"client-cert-chain" => Self::Forwarded,
             b"sec-websocket-key" => Self::WebSocketKey,
             b"access-control-request-method" => Self::AskedMethod,
             b"scopegate-reason" => Self::Reason,
@@ -217,6 +219,9 @@ mod tests {
             &["x-scopegate-team", "x_scopegate_team", "x.scopegate-key.id", "x-scopegate-anything"],
         );
         check(Kind::Forged, &["x_forwarded_for", "x-forwarded_proto", "x_real_ip", "x.real-ip"]);
+        check(Kind::Forwarded, &["client-cert", "client-cert-chain"]);
+        check(Kind::Forged, &["client_cert", "client.cert-chain", "client-cert_chain"]);
+        check(Kind::Plain, &["client-certs", "client-cert-chai", "client", "client-c"]);
         check(Kind::Forwarded, &["x-forwarded-port", "x-forwarded-anything", "x-real-ip", "forwarded"]);
         check(Kind::Forwarded, &["x-forwarded", "true-client-ip", "x-original-host"]);
         check(

@@ -28,11 +28,7 @@ impl Pairs {
         // Before they are read: what changes in between is a change.
         let files = Part::all(written).map(|part| Group::of(part.files())).collect();
         let (identity, terms) = Identity::read(written).map_err(|found| problems.merge(found)).ok()?;
-        let now = SystemTime::now();
-        identity
-            .expiries()
-            .filter_map(|expiry| expiry.problem(now))
-            .for_each(|problem| problems.push(problem));
+        identity.warnings(SystemTime::now()).for_each(|problem| problems.push(problem));
         let terminator = Terminator::new(terms, written);
         Some(Self { identity, files, terminator })
     }

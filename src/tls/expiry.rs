@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use crate::config::problem::{Problem, Severity};
+use super::read;
+use crate::config::problem::Problem;
 
 /// Enough for somebody to come back from a holiday; who renews by machine (ACME: 30 days ahead) is long done by then.
 const WARN_AHEAD: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -50,13 +51,7 @@ impl Expiry {
                 (format!("a newer revocation list than this is due soon: at {when}"), REPLACE)
             }
         };
-        Some(Problem {
-            file: self.file.clone(),
-            place: None,
-            severity: Severity::Warning,
-            message,
-            hint: Some(hint.to_owned()),
-        })
+        Some(read::warning(&self.file, &message, hint))
     }
 
     /// It has ended.

@@ -211,6 +211,22 @@ impl Identity {
         builder.build().map(Some).map_err(unusable)
     }
 
+    /// What is to be said of it at this time: what ends, and what nobody will see.
+    pub fn warnings(&self, now: SystemTime) -> impl Iterator<Item = Problem> {
+        let ends = self.expiries().filter_map(move |expiry| expiry.problem(now));
+        let proofs = self.parts.iter().filter_map(|(_, good)| match good {
+            Good::Proof(proof) => Some(proof),
+            Good::Roots(_) | Good::List(_) => None,
+        });
+        let unseen = proofs.skip(1).filter(|proof| proof.names.is_empty());
+        ends.chain(unseen.map(|proof| {
+            let message =
+                "no client gets this certificate: there is no DNS name in it, and it is not the first";
+            let hint = "have it made with a subject alternative name; the common name counts for nothing";
+            read::warning(&proof.expiry.file, message, hint)
+        }))
+    }
+
     /// When what it is made of ends.
     pub fn expiries(&self) -> impl Iterator<Item = &Expiry> {
         self.parts.iter().filter_map(|(_, good)| good.expiry())

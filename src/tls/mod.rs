@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::rustls::server::{Acceptor, ClientHello};
 use tokio_rustls::rustls::{CipherSuite, ServerConfig};
+use tokio_rustls::server::TlsStream;
 
 use crate::config::tls::Tls;
 use failure::Failure;
@@ -30,9 +31,6 @@ const SUITES_13: [CipherSuite; 3] = [
     CipherSuite::TLS13_AES_256_GCM_SHA384,
     CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
 ];
-/// What somebody hears who speaks HTTP here.
-const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
-    This port speaks HTTPS.\n";
 
 /// What a listener's handshakes need.
 #[derive(Debug)]
@@ -50,6 +48,15 @@ impl Terms {
         let speaks_13 = hello.cipher_suites().iter().any(|suite| SUITES_13.contains(suite));
         Arc::clone(if has_hybrid && speaks_13 { &self.hybrid } else { &self.any })
     }
+}
+
+/// A connection that can be answered on.
+#[derive(Debug)]
+pub enum Accepted {
+    /// It has shaken hands.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// It speaks HTTP in plain, and is to hear that nobody does that here.
+    Plain(TcpStream),
 }
 
 /// What ends the TLS of a listener's clients. All workers have the same; a change of the files is one for the next
@@ -72,38 +79,24 @@ impl Terminator {
         self.current.store(Arc::new(terms));
     }
 
-    /// Shakes hands; the connection of who does not is closed.
-    pub async fn accept(
-        &self,
-        tcp: TcpStream,
-    ) -> Result<tokio_rustls::server::TlsStream<TcpStream>, Failure> {
+    /// Shakes hands; the connection of who does not is closed, but for one that looks like HTTP.
+    pub async fn accept(&self, tcp: TcpStream) -> Result<Accepted, Failure> {
         let shaking = async {
             let mut first = [0];
             match tcp.peek(&mut first).await {
                 Ok(1..) if first == [HANDSHAKE] => {}
-                Ok(1..) => {
-                    if first[0].is_ascii_uppercase() {
-                        // Who does not hear it finds the connection closed.
-                        let _ = tcp.try_write(SPEAK_TLS);
-                        drain(&tcp);
-                    }
-                    return Err(Failure::NotTls);
-                }
+                // As every method begins that anybody uses.
+                Ok(1..) if first[0].is_ascii_uppercase() => return Ok(Accepted::Plain(tcp)),
+                Ok(1..) => return Err(Failure::NotTls),
                 Ok(0) | Err(_) => return Err(Failure::Gone),
             }
             let failed = |error| Failure::of(&error);
             let hello = LazyConfigAcceptor::new(Acceptor::default(), tcp).await.map_err(failed)?;
             let config = self.current.load().of(&hello.client_hello());
-            hello.into_stream(config).await.map_err(failed)
+            hello.into_stream(config).await.map(|stream| Accepted::Tls(Box::new(stream))).map_err(failed)
         };
         tokio::time::timeout(self.limit, shaking).await.unwrap_or(Err(Failure::Timeout))
     }
-}
-
-/// What has come is read, so that closing does not throw away what was said last.
-fn drain(tcp: &TcpStream) {
-    let mut scratch = [0; 4096];
-    while let Ok(1..) = tcp.try_read(&mut scratch) {}
 }
 
 /// An error of rustls inside one of a socket.

@@ -160,6 +160,10 @@ fn bytes(file: &Path) -> Result<Zeroizing<Vec<u8>>, Problem> {
 }
 
 pub(super) fn unusable(file: &Path, message: &str, hint: &str) -> Problem {
-    let (message, hint) = (message.to_owned(), Some(hint.to_owned()));
-    Problem { file: file.to_owned(), place: None, severity: Severity::Error, message, hint }
+    Problem { severity: Severity::Error, ..warning(file, message, hint) }
+}
+
+pub(super) fn warning(file: &Path, message: &str, hint: &str) -> Problem {
+    let (severity, message, hint) = (Severity::Warning, message.to_owned(), Some(hint.to_owned()));
+    Problem { file: file.to_owned(), place: None, severity, message, hint }
 }

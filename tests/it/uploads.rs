@@ -6,10 +6,11 @@ use bytes::Bytes;
 use http::Request;
 use hyper::body::Frame;
 
-use crate::harness::bearer;
 use crate::harness::client::{Client, request};
+use crate::harness::frames::{DATA, END_HEADERS, Frames, HEADERS, Told, block, frame, get};
 use crate::harness::scopegate::{ALL, Setup};
 use crate::harness::upstream::Upstream;
+use crate::harness::{PATIENCE, bearer};
 use crate::http2::{ask, tokio_stream};
 
 /// Of no known length: HTTP/2 ends it with an empty frame.
@@ -105,4 +106,38 @@ fn a_wish_for_trailers_survives_its_own_place_in_connection() {
     let answer = client.ask("GET /health HTTP/1.1\r\nHost: a\r\nConnection: TE\r\nTE: trailers\r\n\r\n");
     assert_eq!(answer.status, 200);
     assert_eq!(upstream.nth(0).header("te"), Some("trailers"));
+}
+
+#[test]
+fn an_upstream_that_reads_nothing_stops_the_client() {
+    const MOST: usize = 48 << 20;
+    let upstream = Upstream::with(|_| {
+        std::thread::park_timeout(PATIENCE);
+        false
+    });
+    let scopegate = Setup::new(&upstream).start();
+    let before = scopegate.metric("process_resident_memory_bytes");
+    let mut frames = Frames::connect(scopegate.address, &[]);
+    let asked =
+        [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/api/v1/webhooks/a")];
+    frames.send(frame(HEADERS, END_HEADERS, 1, &block(&asked)));
+    // What a stream begins with while nobody has acknowledged the settings.
+    let (mut window, mut sent) = (65_535, 0);
+    while sent < MOST {
+        if window < 16_384 {
+            let Some(more) = frames.grows(1) else { break };
+            window += more;
+            continue;
+        }
+        frames.send(frame(DATA, 0, 1, &[b'y'; 16_384]));
+        (sent, window) = (sent + 16_384, window - 16_384);
+    }
+    assert!(sent < MOST / 2, "{sent} bytes were taken that nobody read");
+    let grown = scopegate.metric("process_resident_memory_bytes") - before;
+    assert!(grown < f64::from(8 << 20), "memory grew by {grown}");
+    // Others on the connection are not held up.
+    frames
+        .send(get(3, &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/nowhere")]));
+    let told = frames.told(3);
+    assert!(matches!(told, Told::Answer(404, _)), "{told:?}");
 }

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, SignatureAlgorithm,
+    date_time_ymd,
 };
 
 use super::eventually;
@@ -51,8 +52,18 @@ impl Authority {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         change(&mut params);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
+        self.sign(&params, &KeyPair::generate().expect("a key"))
+    }
+
+    /// Of another kind of key.
+    pub fn make_with(&self, kind: &'static SignatureAlgorithm, name: &str, serial: u64) -> Made {
+        let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+        params.serial_number = Some(SerialNumber::from(serial));
+        self.sign(&params, &KeyPair::generate_for(kind).expect("a key"))
+    }
+
+    fn sign(&self, params: &CertificateParams, key: &KeyPair) -> Made {
+        let certificate = params.signed_by(key, &self.issuer).expect("a certificate").pem();
         Made { certificate, key: key.serialize_pem() }
     }
 

@@ -55,7 +55,12 @@ pub fn shake(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io:
 
 /// The number of the certificate that was shown.
 pub fn serial(stream: &Stream) -> u64 {
-    let chain = stream.conn.peer_certificates().expect("a certificate");
+    serial_of(&stream.conn)
+}
+
+/// The same of a connection.
+pub fn serial_of(connection: &ClientConnection) -> u64 {
+    let chain = connection.peer_certificates().expect("a certificate");
     let (_, leaf) = X509Certificate::from_der(chain.first().expect("a certificate")).expect("X.509");
     leaf.serial.iter_u64_digits().next().unwrap_or_default()
 }
