@@ -45,6 +45,7 @@ mod early;
 mod errors;
 mod fastify;
 mod fidelity;
+mod flood;
 mod folders;
 mod forwarded;
 mod forwarding;

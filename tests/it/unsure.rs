@@ -72,10 +72,11 @@ fn who_is_inside_on_a_key_that_nobody_named_stays_until_somebody_can_say() {
     for _ in 0..3 {
         news(&scopegate, "all");
     }
-    // Longer than for a key that was named.
-    eventually("questions", || {
-        (told.elapsed() > Duration::from_secs(3) && endpoint.asked(&form(VICTIM)) > 4).then_some(())
-    });
+    // Longer than for a key that was named, and one question more.
+    let failed = || scopegate.metric("scopegate_key_lookups_total{result=\"failed\",source=\"http\"}");
+    eventually("time to pass", || (told.elapsed() > Duration::from_millis(2_500)).then_some(()));
+    let before = failed();
+    eventually("a question", || (failed() > before).then_some(()));
     assert_eq!(inside(&scopegate), 2.0 * COUNT);
     endpoint.remove(VICTIM);
     endpoint.resume();

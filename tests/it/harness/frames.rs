@@ -173,6 +173,22 @@ impl Frames {
         }
     }
 
+    /// What becomes of some stream.
+    pub fn any(&mut self) -> Told {
+        loop {
+            if let Some(stream) = self.ended.keys().next().copied() {
+                self.begun.remove(&stream);
+                return self.told(stream);
+            }
+            let Some((kind, flags, of, payload)) = self.next() else { return Told::End };
+            match kind {
+                HEADERS | DATA => self.answer(kind, flags, of, payload),
+                RESET | GOAWAY => return Told::Reset(word(&payload, 0)),
+                _ => {}
+            }
+        }
+    }
+
     /// The status of an answer as soon as it has begun.
     pub fn begins(&mut self, stream: u32) -> u16 {
         loop {
@@ -237,7 +253,8 @@ fn word(payload: &[u8], at: usize) -> u32 {
 /// (RFC 7541, A and B).
 fn status(block: &[u8]) -> u16 {
     const KNOWN: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
-    match block {
+    // A client that wants nothing remembered is told that nothing is (RFC 7541, 6.3).
+    match block.strip_prefix(&[0x20]).unwrap_or(block) {
         [first @ 0x88..=0x8e, ..] => KNOWN[usize::from(first - 0x88)],
         [0x08 | 0x18 | 0x48, length, text @ ..] if length & 0x80 != 0 => {
             let length = usize::from(length & 0x7f).min(3);
