@@ -8,11 +8,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 use super::ending::Ending;
+use super::kinds::{counter, counters, gauge, gauges, histogram, histograms};
 use super::lines;
 use super::reason::Reason;
 use super::record::Record;
@@ -84,6 +84,14 @@ pub struct Metrics {
     pub sessions_unattributed: IntCounter,
     source_up: IntGaugeVec,
     source_lookups: IntCounterVec,
+    /// Sessions whose answer named who they are of.
+    pub sessions_minted: IntCounter,
+    /// Sessions that are remembered, when this was last asked for.
+    pub sessions_known: IntGauge,
+    /// Channels that are open, of sessions whose owner is known.
+    pub session_channels: IntGauge,
+    /// What was noted of sessions where all replicas see it, and asked for there, by what came of it.
+    pub session_ledger: IntCounterVec,
     source_seconds: HistogramVec,
     source_stale: IntCounterVec,
     source_news: IntCounterVec,
@@ -179,6 +187,10 @@ impl Metrics {
             source_stale: counters(r, "scopegate_key_stale_total", "Requests decided by what a source of keys had said before it stopped answering.", &["source"]),
             source_news: counters(r, "scopegate_key_news_total", "Changes that a source of keys has told of.", &["source", "kind"]),
             draining: gauge(r, "scopegate_draining", "1 once draining has begun."),
+            sessions_minted: counter(r, "scopegate_sessions_minted_total", "Sessions that were minted with a key through this replica."),
+            sessions_known: gauge(r, "scopegate_sessions", "Sessions that this replica knows to have been minted with a key."),
+            session_channels: gauge(r, "scopegate_session_channels", "Open channels whose session is known to have been minted with a key."),
+            session_ledger: counters(r, "scopegate_session_ledger_total", "Sessions told to other replicas, and asked for where those tell of theirs, by what came of it.", &["action", "result"]),
             registry: registry.clone(),
         };
         gauges(r, "scopegate_build_info", "1 for the version that runs.", &["version"]).with_label_values(&[version]).set(1);
@@ -349,44 +361,4 @@ impl Reload {
             Self::Refused => "refused",
         }
     }
-}
-
-const REGISTERED: &str = "each metric is registered once, with a valid name";
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    let metric = IntCounterVec::new(Opts::new(name, help), labels).expect(REGISTERED);
-    registry.register(Box::new(metric.clone())).expect(REGISTERED);
-    metric
-}
-
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    let metric = IntGaugeVec::new(Opts::new(name, help), labels).expect(REGISTERED);
-    registry.register(Box::new(metric.clone())).expect(REGISTERED);
-    metric
-}
-
-fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    let metric = HistogramVec::new(options, labels).expect(REGISTERED);
-    registry.register(Box::new(metric.clone())).expect(REGISTERED);
-    metric
-}
-
-fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-    let metric =
-        Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())).expect(REGISTERED);
-    registry.register(Box::new(metric.clone())).expect(REGISTERED);
-    metric
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    let metric = IntCounter::new(name, help).expect(REGISTERED);
-    registry.register(Box::new(metric.clone())).expect(REGISTERED);
-    metric
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    let metric = IntGauge::new(name, help).expect(REGISTERED);
-    registry.register(Box::new(metric.clone())).expect(REGISTERED);
-    metric
 }

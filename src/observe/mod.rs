@@ -2,6 +2,7 @@
 
 pub mod ending;
 pub mod events;
+mod kinds;
 pub mod lines;
 pub mod metrics;
 pub mod reason;

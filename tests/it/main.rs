@@ -75,6 +75,7 @@ mod rotation;
 mod router;
 mod sessions;
 mod sources;
+mod sessions_shared;
 mod strangers;
 mod streams;
 mod surfaces;
