@@ -6,7 +6,8 @@
 //! | `/readyz` | 200 once everything is there that a request needs, 503 before that and while draining |
 //! | `/metrics` | Prometheus' text format |
 //! | `/config` | the configuration in force, as JSON, to peers on this machine |
-//! | `/sessions` | how many sessions each key has minted, and how many of their channels are open, as JSON, to peers on this machine |
+//! | `/keys/previous` | who still uses keys that others have replaced, as JSON, to peers on this machine |
+//! | `/sessions` | how many sessions each key has minted, and how many of their channels are open, likewise |
 //! | `POST /keys` | from peers on this machine: `key HEX`, `team NAME` or `all` has changed where keys live |
 
 mod shown;
@@ -31,7 +32,7 @@ use crate::accept::drain::Phase;
 use crate::keys::news::News;
 use crate::snapshot::Shared;
 use shown::shown;
-use users::sessions;
+use users::{previous, sessions};
 
 /// Bytes of news: more than a digest, and the name of any team.
 const NEWS_MOST: usize = 1024;
@@ -86,13 +87,17 @@ async fn answer(shared: &Shared, peer: SocketAddr, request: Request<Incoming>) -
             shared.metrics.sessions_known.set(known);
             typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shared.metrics.text())
         }
-        "/config" | "/sessions" if !is_near || !is_no_page(&request) => too_far(),
+        "/config" | "/keys/previous" | "/sessions" if !is_near || !is_no_page(&request) => too_far(),
         "/config" => {
             let snapshot = shared.current.load();
             page(&json!({ "generation": snapshot.generation, "config": shown(&snapshot.config) }))
         }
+        "/keys/previous" => page(&previous(&shared.metrics.stragglers)),
         "/sessions" => page(&sessions(&shared.sessions)),
-        _ => text(StatusCode::NOT_FOUND, "/livez /readyz /metrics /config /sessions, and POST /keys"),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "/livez /readyz /metrics /config /keys/previous /sessions, and POST /keys",
+        ),
     }
 }
 

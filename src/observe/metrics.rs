@@ -17,6 +17,7 @@ use super::lines;
 use super::reason::Reason;
 use super::record::Record;
 use super::source::SourceMeters;
+use super::stragglers::Stragglers;
 
 /// Methods that have a label of their own; the others share `other`.
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
@@ -79,11 +80,10 @@ pub struct Metrics {
     keys_loaded: IntGauge,
     keys_refused: IntGauge,
     keys_deprecated: IntCounterVec,
+    /// Who they are that come with keys which others have replaced.
+    pub stragglers: Stragglers,
+    keys_stragglers: IntGauge,
     revocation_seconds: Histogram,
-    /// Channels of sessions that nobody is known to have minted.
-    pub sessions_unattributed: IntCounter,
-    source_up: IntGaugeVec,
-    source_lookups: IntCounterVec,
     /// Sessions whose answer named who they are of.
     pub sessions_minted: IntCounter,
     /// Sessions that are remembered, when this was last asked for.
@@ -92,6 +92,10 @@ pub struct Metrics {
     pub session_channels: IntGauge,
     /// What was noted of sessions where all replicas see it, and asked for there, by what came of it.
     pub session_ledger: IntCounterVec,
+    /// Channels of sessions that nobody is known to have minted.
+    pub sessions_unattributed: IntCounter,
+    source_up: IntGaugeVec,
+    source_lookups: IntCounterVec,
     source_seconds: HistogramVec,
     source_stale: IntCounterVec,
     source_news: IntCounterVec,
@@ -179,7 +183,13 @@ impl Metrics {
             keys_loaded: gauge(r, "scopegate_keys_loaded", "Keys that are known."),
             keys_refused: gauge(r, "scopegate_keys_refused", "Rows of keys files that were left out because of a problem, and files of a folder that never were good."),
             keys_deprecated: counters(r, "scopegate_keys_deprecated_total", "Requests with a key that another has replaced, up to its end and after.", &["surface"]),
+            stragglers: Stragglers::default(),
+            keys_stragglers: gauge(r, "scopegate_keys_previous_used", "Keys that somebody has used within a day although another has replaced them, as this replica saw it."),
             revocation_seconds: histogram(r, "scopegate_revocation_seconds", "From the news that a key may not be used any more to the end of the last that lived on it.", &REVOCATION_BUCKETS),
+            sessions_minted: counter(r, "scopegate_sessions_minted_total", "Sessions that were minted with a key through this replica."),
+            sessions_known: gauge(r, "scopegate_sessions", "Sessions that this replica knows to have been minted with a key."),
+            session_channels: gauge(r, "scopegate_session_channels", "Open channels whose session is known to have been minted with a key."),
+            session_ledger: counters(r, "scopegate_session_ledger_total", "Sessions told to other replicas, and asked for where those tell of theirs, by what came of it.", &["action", "result"]),
             sessions_unattributed: counter(r, "scopegate_sessions_unattributed_total", "Channels whose session is not known to have been minted with a key."),
             source_up: gauges(r, "scopegate_key_source_up", "1 while a source of keys answers and its news, if it has any, are heard.", &["source"]),
             source_lookups: counters(r, "scopegate_key_lookups_total", "Questions to a source of keys, by what came of them.", &["source", "result"]),
@@ -187,10 +197,6 @@ impl Metrics {
             source_stale: counters(r, "scopegate_key_stale_total", "Requests decided by what a source of keys had said before it stopped answering.", &["source"]),
             source_news: counters(r, "scopegate_key_news_total", "Changes that a source of keys has told of.", &["source", "kind"]),
             draining: gauge(r, "scopegate_draining", "1 once draining has begun."),
-            sessions_minted: counter(r, "scopegate_sessions_minted_total", "Sessions that were minted with a key through this replica."),
-            sessions_known: gauge(r, "scopegate_sessions", "Sessions that this replica knows to have been minted with a key."),
-            session_channels: gauge(r, "scopegate_session_channels", "Open channels whose session is known to have been minted with a key."),
-            session_ledger: counters(r, "scopegate_session_ledger_total", "Sessions told to other replicas, and asked for where those tell of theirs, by what came of it.", &["action", "result"]),
             registry: registry.clone(),
         };
         gauges(r, "scopegate_build_info", "1 for the version that runs.", &["version"]).with_label_values(&[version]).set(1);
@@ -207,6 +213,7 @@ impl Metrics {
     /// The text that Prometheus scrapes.
     #[must_use]
     pub fn text(&self) -> Vec<u8> {
+        self.keys_stragglers.set(i64::try_from(self.stragglers.of_today()).unwrap_or(i64::MAX));
         self.events_dropped.inc_by(super::events::lost().saturating_sub(self.events_dropped.get()));
         let mut text = Vec::new();
         TextEncoder::new()
@@ -278,8 +285,11 @@ impl Metrics {
             ])
         })
         .inc();
-        if record.caller.as_ref().is_some_and(|caller| caller.previous.is_some()) {
+        if let Some(caller) = &record.caller
+            && let Some(previous) = &caller.previous
+        {
             self.keys_deprecated.with_label_values(&[&*route.surface]).inc();
+            self.stragglers.came(caller, previous, record.at);
         }
         route.decision.observe(record.decided.as_secs_f64());
         if let Some(upstream) = record.upstream {

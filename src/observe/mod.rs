@@ -9,3 +9,4 @@ pub mod reason;
 pub mod record;
 pub mod seldom;
 pub mod source;
+pub mod stragglers;

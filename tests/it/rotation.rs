@@ -7,6 +7,7 @@ use redis::Commands as _;
 use scopegate::identity::key::Digest;
 
 use crate::harness::client::{Answer, Client, get, request};
+use crate::harness::commands::{bad, good};
 use crate::harness::postgres::Postgres;
 use crate::harness::redis::Redis;
 use crate::harness::scopegate::{Scopegate, Setup, row};
@@ -84,6 +85,52 @@ fn both_keys_of_a_file_pass_and_only_the_old_one_is_warned() {
     assert_eq!(ended.status, 401);
     assert_eq!(warned(&ended), (Some("@1793491200"), Some("Mon, 02 Nov 2026 00:00:00 GMT")));
     assert_eq!(ask(&scopegate, "GET", "/api/v1/apps", NEW).status, 200);
+}
+
+#[test]
+fn who_still_uses_the_old_key_is_shown_and_listed() {
+    let upstream = Upstream::start();
+    let (scopegate, other) =
+        (setup(&upstream, &previous(UNTIL)).start(), setup(&upstream, &previous(UNTIL)).start());
+    let page = || scopegate.ask_admin("/keys/previous").json();
+    ask(&scopegate, "GET", "/api/v1/apps", NEW);
+    assert_eq!(page()["keys"], serde_json::json!([]));
+    let (file, admin) =
+        (scopegate.file("keys.yaml").display().to_string(), format!("http://{}", scopegate.admin));
+    let second = format!("http://{}/", other.admin);
+    let list = |more: &[&str]| {
+        good(&[&["list", "--file", &file, "--admin", &admin, "--admin", &second], more].concat(), "")
+    };
+    let cell = |text: &str| text.lines().find(|line| line.starts_with("id-new ")).expect("a row").to_owned();
+    assert!(cell(&list(&[])).contains(&format!("{UNTIL}, not used since 20")), "{}", list(&[]));
+    for (process, method) in [(&scopegate, "GET"), (&scopegate, "DELETE"), (&other, "GET")] {
+        ask(process, method, "/api/v1/apps", OLD);
+    }
+    let used = eventually("it is told", || page()["keys"].get(0).filter(|key| key["requests"] == 2).cloned());
+    assert_eq!((&used["team"], &used["key"]), (&"acme".into(), &"id-new".into()), "{used}");
+    assert_eq!((&used["since"], &used["until"]), (&SINCE.into(), &UNTIL.into()), "{used}");
+    eventually("it is counted", || (other.metric("scopegate_keys_previous_used") == 1.0).then_some(()));
+    assert!(cell(&list(&[])).contains(&format!("{UNTIL}, used 20")), "{}", list(&[]));
+    let all: Vec<serde_json::Value> = serde_json::from_str(&list(&["--json"])).expect("JSON");
+    let row = all.iter().find(|key| key["id"] == "id-new").expect("a row");
+    assert_eq!((&row["previous"]["requests"], &row["previous"]["open"]), (&3.into(), &true.into()), "{row}");
+    assert!(row["previous"]["last_used"].as_str() >= used["last_used"].as_str(), "{row}");
+    // Who asks nobody is told nothing of it.
+    let alone = good(&["list", "--file", &file], "");
+    assert!(cell(&alone).ends_with(UNTIL), "{alone}");
+    let nobody = bad(&["list", "--file", &file, "--admin", "http://127.0.0.1:1"], "");
+    assert!(nobody.contains("http://127.0.0.1:1 does not say who uses old keys"), "{nobody}");
+    let gateway = format!("http://{}", scopegate.address);
+    assert!(bad(&["list", "--file", &file, "--admin", &gateway], "").contains("status 404"));
+    // A key that is replaced once more begins anew.
+    scopegate.edit("keys.yaml", SINCE, "2026-11-02T00:00:00Z");
+    let mut asked = 0;
+    let again = eventually("the next rotation", || {
+        ask(&scopegate, "GET", "/api/v1/apps", OLD);
+        asked += 1;
+        page()["keys"].get(0).filter(|key| key["since"] == "2026-11-02T00:00:00Z").cloned()
+    });
+    assert!(again["requests"].as_u64().is_some_and(|count| count <= asked), "{asked}: {again}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod redis;
 mod rules;
 mod store;
 mod verify;
+mod used;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +49,9 @@ pub(super) enum Keys {
         #[arg(long)]
         team: Option<String>,
         /// For machines.
+        /// Ask a process who still uses keys that others have replaced; may be given more than once, for each replica.
+        #[arg(long = "admin", value_name = "http://HOST:PORT")]
+        admins: Vec<String>,
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -108,7 +112,7 @@ pub(super) fn run(command: Keys) -> anyhow::Result<ExitCode> {
     match command {
         Keys::New { entry, prefix, place } => make::new(&entry, prefix.as_deref(), &place),
         Keys::Add { stdin: _, entry, place } => make::add(&entry, &place),
-        Keys::List { team, json, place } => list::list(team.as_deref(), json, &place),
+        Keys::List { team, admins, json, place } => list::list(team.as_deref(), &admins, json, &place),
         Keys::Show { id, json, place } => list::show(&id, json, &place),
         Keys::Rotate { id, rotation, place } => make::rotate(&id, &rotation, &place),
         Keys::Revoke { id, reason, place } => make::revoke(&id, reason.as_deref(), &place),
