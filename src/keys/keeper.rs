@@ -24,6 +24,7 @@ use super::presented::{Plain, Presented};
 use super::remote::Source;
 use super::row::Row;
 use super::strangers::Strangers;
+use super::undefined::Undefined;
 use super::{Entry, SourceError};
 use crate::config::sources::{self, LastGood};
 use crate::identity::key::Digest;
@@ -102,6 +103,7 @@ struct Desk<S> {
     unwritten: Cell<bool>,
     /// When that may be warned of.
     garbage: Seldom,
+    undefined: Undefined,
     strangers: Strangers,
     /// Requests that wait for strange keys.
     waiting: Cell<usize>,
@@ -137,9 +139,19 @@ impl Keeper {
             let turns = Semaphore::new(self.bounds.at_once);
             let strangers = Strangers::new(self.bounds.rate, Instant::now());
             let (flights, unwritten) = (RefCell::default(), Cell::new(false));
-            let garbage = Seldom::default();
+            let (garbage, undefined) = Default::default();
             let waiting = Cell::new(0);
-            let desk = Desk { keeper: self, source, flights, turns, unwritten, garbage, strangers, waiting };
+            let desk = Desk {
+                keeper: self,
+                source,
+                flights,
+                turns,
+                unwritten,
+                garbage,
+                undefined,
+                strangers,
+                waiting,
+            };
             let desk = Rc::new(desk);
             LocalSet::new().block_on(&runtime, desk.run(told));
         });
@@ -232,6 +244,7 @@ impl<S: Source> Desk<S> {
         let answer = match fetched {
             Ok((row, at)) => {
                 self.unwritten.set(true);
+                self.undefined.look(row.as_ref(), &self.keeper);
                 let entry = self.keeper.cache.keep(digest, row.as_ref(), &self.keeper.platform, at);
                 // Who is inside on it need not wait to be looked at.
                 if before.is_some_and(|before| entry.as_ref() != Some(&before.entry)) {

@@ -99,6 +99,7 @@ pub struct Metrics {
     source_seconds: HistogramVec,
     source_stale: IntCounterVec,
     source_news: IntCounterVec,
+    source_scopes: IntCounterVec,
     /// 1 from the first SIGTERM on.
     pub draining: IntGauge,
 }
@@ -196,6 +197,7 @@ impl Metrics {
             source_seconds: histograms(r, "scopegate_key_lookup_seconds", "From a question to a source of keys to its answer.", &["source"], &LOOKUP_BUCKETS),
             source_stale: counters(r, "scopegate_key_stale_total", "Requests decided by what a source of keys had said before it stopped answering.", &["source"]),
             source_news: counters(r, "scopegate_key_news_total", "Changes that a source of keys has told of.", &["source", "kind"]),
+            source_scopes: counters(r, "scopegate_key_scopes_undefined_total", "Scopes in the answers of a source of keys that the configuration does not define, and that open nothing.", &["source"]),
             draining: gauge(r, "scopegate_draining", "1 once draining has begun."),
             registry: registry.clone(),
         };
@@ -258,6 +260,7 @@ impl Metrics {
             seconds: self.source_seconds.with_label_values(&[name]),
             stale: self.source_stale.with_label_values(&[name]),
             news: self.source_news.clone(),
+            scopes_undefined: self.source_scopes.with_label_values(&[name]),
             name,
         }
     }
