@@ -207,7 +207,8 @@ impl Redis {
 }
 
 /// A pattern that nothing but this text begins with.
-fn literally(text: &str) -> String {
+#[must_use]
+pub fn literally(text: &str) -> String {
     let special = |letter| matches!(letter, '*' | '?' | '[' | ']' | '^' | '\\');
     text.chars().flat_map(|letter| special(letter).then_some('\\').into_iter().chain([letter])).collect()
 }
@@ -225,7 +226,7 @@ pub(super) fn invalid(cause: impl Into<String>) -> SourceError {
 pub fn truth(text: &str) -> Result<bool, SourceError> {
     match text {
         "true" | "1" => Ok(true),
-        "false" | "0" | "" => Ok(false),
+        "false" | "0" => Ok(false),
         _ => Err(invalid("a hash has something else than true or false where one of them belongs")),
     }
 }

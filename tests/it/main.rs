@@ -53,6 +53,7 @@ mod https_only;
 mod keys;
 mod keys_docs;
 mod keys_edits;
+mod keys_redis;
 mod keys_stores;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
@@ -74,8 +75,8 @@ mod revocation;
 mod rotation;
 mod router;
 mod sessions;
-mod sources;
 mod sessions_shared;
+mod sources;
 mod strangers;
 mod streams;
 mod surfaces;
