@@ -1,5 +1,6 @@
 //! `scopegate keys`: makes keys, and changes what is known of them, in a file or on a server.
 
+mod beside;
 mod edit;
 mod file;
 mod import;
@@ -10,8 +11,8 @@ mod postgres;
 mod redis;
 mod rules;
 mod store;
-mod verify;
 mod used;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,10 +49,10 @@ pub(super) enum Keys {
         /// Those of this team.
         #[arg(long)]
         team: Option<String>,
-        /// For machines.
         /// Ask a process who still uses keys that others have replaced; may be given more than once, for each replica.
         #[arg(long = "admin", value_name = "http://HOST:PORT")]
         admins: Vec<String>,
+        /// For machines.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
