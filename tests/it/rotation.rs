@@ -8,11 +8,12 @@ use scopegate::identity::key::Digest;
 
 use crate::harness::client::{Answer, Client, get, request};
 use crate::harness::commands::{bad, good};
+use crate::harness::introspection::{Introspection, json};
 use crate::harness::postgres::Postgres;
 use crate::harness::redis::Redis;
 use crate::harness::scopegate::{Scopegate, Setup, row};
 use crate::harness::stores::{Row, Store as _, Team};
-use crate::harness::upstream::Upstream;
+use crate::harness::upstream::{Exchange, Upstream};
 use crate::harness::{bearer, eventually};
 
 const NEW: &str = "sk_live_new";
@@ -180,6 +181,48 @@ fn both_keys_of_postgres_pass_and_only_the_old_one_is_warned() {
     }
     assert_eq!(ask(&scopegate, "GET", "/api/v1/apps", OLD).reason(), "key_expired");
     assert_eq!(ask(&scopegate, "GET", "/api/v1/apps", NEW).status, 200);
+}
+
+#[test]
+fn both_keys_of_an_endpoint_pass_and_only_the_old_one_is_warned() {
+    let (upstream, endpoint) = (Upstream::start(), Introspection::start());
+    let said = move |old: &str| {
+        let (old, hex) = (old.to_owned(), Digest::of(OLD.as_bytes()).hex());
+        move |exchange: &mut Exchange<'_>| {
+            let form = String::from_utf8_lossy(&exchange.request.body).into_owned();
+            let known = [OLD, NEW].iter().any(|key| form.contains(&Digest::of(key.as_bytes()).hex()));
+            let more = if form.contains(&hex) { old.as_str() } else { "\"sunset\":null" };
+            let good = format!(
+                "{{\"active\":{known},\"client_id\":\"id-a\",\"team\":\"acme\",\"scope\":\"READ_TEAM_APPS\",{more}}}"
+            );
+            exchange.write(json("200 OK", &good))
+        }
+    };
+    endpoint.instead(said(&format!("\"sunset\":\"{UNTIL}\",\"since\":1793491200")));
+    let answer = "answer: { sunset: /sunset, since: /since }, retries: 0, failures: 100";
+    let cache = "fresh: 1ms, stale: 1ms, unknown: 1ms";
+    let section =
+        format!("keys: {{ http: {{ url: '{}', {answer} }}, cache: {{ {cache} }} }}", endpoint.url());
+    let scopegate = Setup::new(&upstream).with("keys: { file: keys.yaml }", &section).start();
+    scopegate.ready();
+    check(&scopegate, "id-a");
+    for (more, status, warning) in [
+        ("\"sunset\":1793491200", 401, (Some("@0"), Some("Sun, 01 Nov 2026 00:00:00 GMT"))),
+        ("\"sunset\":1e15", 200, (Some("@0"), Some("Fri, 31 Dec 9999 23:59:59 GMT"))),
+        ("\"sunset\":\"soon\"", 503, (None, None)),
+        ("\"sunset\":1,\"since\":\"then\"", 503, (None, None)),
+        // What is written must be in every answer: a slip in its name would mean a key without an end.
+        ("\"sunest\":1", 503, (None, None)),
+    ] {
+        endpoint.instead(said(more));
+        let answer = eventually(more, || {
+            let answer = ask(&scopegate, "GET", "/api/v1/apps", OLD);
+            (answer.status == status && warned(&answer) == warning).then_some(answer)
+        });
+        assert!(status != 401 || answer.reason() == "key_expired");
+    }
+    let shown = scopegate.ask_admin("/config").text();
+    assert!(shown.contains("\"/sunset\"") && shown.contains("\"/since\""), "{shown}");
 }
 
 #[test]
