@@ -17,7 +17,7 @@ const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n
                       Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// Answers that do not end by themselves.
-fn endless(exchange: &mut Exchange<'_>) -> bool {
+pub fn endless(exchange: &mut Exchange<'_>) -> bool {
     let target = exchange.request.target.clone();
     match target.rsplit('/').next() {
         Some("calls") => exchange.write(SWITCH),
@@ -36,18 +36,20 @@ fn endless(exchange: &mut Exchange<'_>) -> bool {
     false
 }
 
+/// A surface with a channel of its own.
+pub const CALLS: &str =
+    "surfaces:\n  calls: { access: key, upgrade: websocket, routes: { GET /ws/calls: READ_TEAM_APPS } }";
+
 fn setup(upstream: &Upstream) -> Setup {
-    let channel =
-        "surfaces:\n  calls: { access: key, upgrade: websocket, routes: { GET /ws/calls: READ_TEAM_APPS } }";
-    let mut setup = Setup::new(upstream).with("surfaces:", channel);
+    let mut setup = Setup::new(upstream).with("surfaces:", CALLS);
     setup.keys =
         setup.keys.replace("keys:\n", "  theirs: { scopes: [READ_TEAM_APPS, CREATE_CALL_TOKEN] }\nkeys:\n");
     setup.keys += &row(VICTIM, "theirs", "READ_TEAM_APPS", "");
     setup
 }
 
-/// All that can live on a key.
-struct Lives {
+/// All that can live on a key: over HTTP/1 and HTTP/2, before its answer and in it, and a channel.
+pub struct Lives {
     channel: Client,
     stream: Client,
     wait: Client,
@@ -65,10 +67,11 @@ fn is_cut(client: &mut Client) -> bool {
 const STREAM: u32 = 1;
 const WAIT: u32 = 3;
 const FLOOD: u32 = 5;
-const COUNT: f64 = 7.0;
+/// Requests and channels of one.
+pub const COUNT: f64 = 7.0;
 
 impl Lives {
-    fn begin(scopegate: &Scopegate, key: &str) -> Self {
+    pub fn begin(scopegate: &Scopegate, key: &str) -> Self {
         let ask = |target: &str, headers: &str| {
             let mut client = Client::connect(scopegate.address);
             client.send(request("GET", target, &(bearer(key) + headers), ""));
@@ -100,7 +103,7 @@ impl Lives {
     }
 
     /// Each has heard of it in its own way.
-    fn ended(mut self) {
+    pub fn ended(mut self) {
         let text = self.channel.closed(4001);
         assert!(text.contains("\"code\":\"key_revoked\""), "{text}");
         assert!(is_cut(&mut self.stream), "no clean end");
@@ -116,6 +119,14 @@ impl Lives {
     }
 }
 
+/// Waits until so many are inside.
+pub fn inside(scopegate: &Scopegate, count: f64) {
+    eventually("those who are inside", || {
+        let open = scopegate.metric("scopegate_requests_in_flight") + scopegate.metric("scopegate_tunnels");
+        (open == count).then_some(())
+    });
+}
+
 /// What is inside of one process: the victim's, and somebody else's, who must not notice.
 fn check(name: &str, victim: &str, kill: impl Fn(&Scopegate), why: &str) {
     println!("{name}");
@@ -125,14 +136,10 @@ fn check(name: &str, victim: &str, kill: impl Fn(&Scopegate), why: &str) {
     let scopegate = setup.start();
     let other = Lives::begin(&scopegate, ALL);
     let lives = Lives::begin(&scopegate, VICTIM);
-    let inside = |count: f64| {
-        let open = scopegate.metric("scopegate_requests_in_flight") + scopegate.metric("scopegate_tunnels");
-        (open == count).then_some(())
-    };
-    eventually("all to be inside", || inside(2.0 * COUNT));
+    inside(&scopegate, 2.0 * COUNT);
     kill(&scopegate);
     lives.ended();
-    eventually("the others to be inside", || inside(COUNT));
+    inside(&scopegate, COUNT);
     let line = scopegate.log_line(|line| line["reason"] == "key_revoked" && line["route"] == "/ws/calls");
     assert_eq!(line["key"], "id-victim", "{line}");
     assert_eq!(line["detail"], "closed by scopegate with 4001", "{line}");
