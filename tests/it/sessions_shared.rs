@@ -156,3 +156,35 @@ fn what_stands_in_redis_and_is_no_note_attributes_nothing() {
     assert!(line["key"].is_null(), "{line}");
     assert_eq!(told(&first, KEY).0, 201, "and harms nothing else");
 }
+
+#[test]
+fn a_reload_may_begin_it_and_what_is_noted_is_no_news_of_keys() {
+    let (upstream, Some(mut redis)) = (Upstream::with(telapi), Redis::start()) else { return };
+    let tell = ["SET", "notify-keyspace-events", "KEA"];
+    redis::cmd("CONFIG").arg(&tell).exec(redis.connection()).expect("redis-server");
+    redis.team(&Team::default());
+    redis.key(KEY, &a_row());
+    let section = format!("keys: {{ {} }}", redis.section());
+    let setup = setup(&upstream, "close").with("keys: { file: keys.yaml }", &section);
+    let replica = setup.with(", mints: sessionId", "").start();
+    replica.ready();
+    mint(&replica, KEY, "before", "whole");
+    replica.edit("scopegate.yaml", "errors: text }", "errors: text, mints: sessionId }");
+    eventually("the reload", || (replica.metric("scopegate_config_generation") >= 2.0).then_some(()));
+    let news = || {
+        let text = replica.ask_admin("/metrics").text();
+        text.lines()
+            .filter(|line| line.starts_with("scopegate_key_news_total"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(&replica, KEY).0, 201);
+    let before = news();
+    mint(&replica, KEY, "after", "whole");
+    eventually("the note", || (ledger(&replica, "keep", "kept") == 1.0).then_some(()));
+    // The key is in use, and nothing has been told of it since.
+    attributed(&replica, "after");
+    assert_eq!(news(), before);
+    let texts: Vec<String> = redis.connection().keys("scopegate:session:*").expect("redis-server");
+    assert_eq!(texts.len(), 1, "what was minted before was nobody's: {texts:?}");
+}
