@@ -24,7 +24,8 @@ use crate::forward::body::Body;
 use crate::forward::fault::Fault;
 use crate::forward::intake::Progress;
 use crate::keys::guests::Guest;
-use crate::keys::sessions::Minting;
+use crate::keys::sessions::Opened;
+use crate::keys::sessions::minting::Minting;
 use crate::message::answer::Answer;
 use crate::message::field::Kind;
 use crate::message::fields::Fields;
@@ -47,6 +48,8 @@ pub struct Exchange {
     pub trusted: bool,
     /// Where a key was looked up, and admitted.
     pub guest: Option<Guest<Stay>>,
+    /// Where it is a channel of a session whose owner is known.
+    pub session: Option<Opened>,
     snapshot: Rc<Held>,
     route: Option<usize>,
     metrics: Arc<Metrics>,
@@ -102,6 +105,7 @@ impl Exchange {
             trusted,
             progress: None,
             guest: None,
+            session: None,
             snapshot: Rc::clone(snapshot),
             route: None,
             metrics: Arc::clone(metrics),

@@ -213,6 +213,7 @@ impl Gateway {
         let (owned, forwarded) = forwarding.await?;
         if let Some(caller) = owned.caller {
             (exchange.record.caller, exchange.guest) = (Some(caller), owned.guest);
+            exchange.session = owned.opened;
         }
         exchange.record.forwarded();
         forwarded.map_err(|fault| {

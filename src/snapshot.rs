@@ -19,6 +19,7 @@ use crate::keys::change::Changes;
 
 use crate::keys::remote::Remote;
 use crate::keys::sessions::Sessions;
+use crate::keys::sessions::ledger::Ledger;
 use crate::keys::table::Table;
 use crate::keys::{Keys, Source};
 use crate::observe::metrics::{Metrics, RouteMeters};
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub policy: Policy,
     /// Knows callers.
     pub keys: Keys,
+    /// Where replicas tell each other whose sessions are, if they do.
+    pub ledger: Option<Arc<Ledger>>,
     /// In the order of the configuration.
     pub upstreams: Vec<Arc<Upstream>>,
     /// One for each of [`Policy::routes`].
@@ -113,6 +116,7 @@ impl Snapshot {
             meters: meters.collect(),
             no_route: metrics.route("none", "none"),
             keys,
+            ledger: ledger(&config, previous, metrics),
             upstreams,
             policy,
             config,
@@ -166,6 +170,24 @@ fn keys(
         )),
     });
     Keys::new(sources.collect())
+}
+
+/// In the first Redis of the sources, where there are sessions to tell of.
+fn ledger(config: &Config, previous: Option<&Snapshot>, metrics: &Metrics) -> Option<Arc<Ledger>> {
+    let surfaces = &config.live.surfaces;
+    let mints = surfaces.iter().flat_map(|surface| &surface.routes).any(|route| route.mints.is_some());
+    let opens = surfaces.iter().filter_map(|surface| surface.channel.as_ref());
+    if !mints || opens.filter(|channel| channel.session.is_some()).count() == 0 {
+        return None;
+    }
+    let (redis, most) = config.live.keys.iter().find_map(|source| match source {
+        sources::Source::Remote(sources::Remote { server: sources::Server::Redis(redis), cache, .. }) => {
+            Some((redis, cache.timeout))
+        }
+        sources::Source::Remote(_) | sources::Source::File(_) | sources::Source::Folder(_) => None,
+    })?;
+    let same = previous.and_then(|old| old.ledger.as_ref()).filter(|ledger| ledger.serves(redis, most));
+    Some(same.map_or_else(|| Ledger::start(redis, most, metrics), Arc::clone))
 }
 
 impl Current {

@@ -6,9 +6,12 @@
 //! | `/readyz` | 200 once everything is there that a request needs, 503 before that and while draining |
 //! | `/metrics` | Prometheus' text format |
 //! | `/config` | the configuration in force, as JSON, to peers on this machine |
+//! | `/keys/previous` | who still uses keys that others have replaced, as JSON, to peers on this machine |
+//! | `/sessions` | how many sessions each key has minted, and how many of their channels are open, likewise |
 //! | `POST /keys` | from peers on this machine: `key HEX`, `team NAME` or `all` has changed where keys live |
 
 mod shown;
+mod users;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -23,7 +26,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -31,6 +34,7 @@ use crate::accept::drain::Phase;
 use crate::keys::news::News;
 use crate::snapshot::Shared;
 use shown::shown;
+use users::{previous, sessions};
 
 /// Bytes of news: more than a digest, and the name of any team.
 const NEWS_MOST: usize = 1024;
@@ -96,15 +100,21 @@ async fn answer(shared: &Shared, peer: SocketAddr, request: Request<Incoming>) -
             (Phase::Unready | Phase::Closing { .. }, _) => text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
         },
         "/metrics" => {
+            let known = i64::try_from(shared.sessions.count()).unwrap_or(i64::MAX);
+            shared.metrics.sessions_known.set(known);
             typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shared.metrics.text())
         }
-        "/config" if is_near && is_no_page(&request) => {
+        "/config" | "/keys/previous" | "/sessions" if !is_near || !is_no_page(&request) => too_far(),
+        "/config" => {
             let snapshot = shared.current.load();
-            let config = json!({ "generation": snapshot.generation, "config": shown(&snapshot.config) });
-            typed(StatusCode::OK, "application/json", format!("{config:#}\n").into())
+            page(&json!({ "generation": snapshot.generation, "config": shown(&snapshot.config) }))
         }
-        "/config" => too_far(),
-        _ => text(StatusCode::NOT_FOUND, "/livez /readyz /metrics /config, and POST /keys"),
+        "/keys/previous" => page(&previous(&shared.metrics.stragglers)),
+        "/sessions" => page(&sessions(&shared.sessions)),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "/livez /readyz /metrics /config /keys/previous /sessions, and POST /keys",
+        ),
     }
 }
 
@@ -148,6 +158,10 @@ async fn changed(shared: &Shared, body: Incoming) -> Response<Full<Bytes>> {
     }
     tracing::info!(kind = news.kind(), "told of a change of keys");
     text(StatusCode::OK, "told")
+}
+
+fn page(value: &Value) -> Response<Full<Bytes>> {
+    typed(StatusCode::OK, "application/json", format!("{value:#}\n").into())
 }
 
 fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {

@@ -224,6 +224,8 @@ fn endpoint(http: &Http) -> Value {
             "team_scopes": answer.team_scopes,
             "disabled": answer.disabled,
             "team_disabled": answer.team_disabled,
+            "sunset": answer.sunset,
+            "since": answer.since,
         },
     })
 }

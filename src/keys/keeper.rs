@@ -24,6 +24,7 @@ use super::presented::{Plain, Presented};
 use super::remote::Source;
 use super::row::Row;
 use super::strangers::Strangers;
+use super::undefined::Undefined;
 use super::{Entry, SourceError};
 use crate::config::sources::{self, LastGood};
 use crate::identity::key::Digest;
@@ -103,6 +104,7 @@ struct Desk<S> {
     writer: Writer,
     /// When that may be warned of.
     garbage: Seldom,
+    undefined: Undefined,
     strangers: Strangers,
     /// Requests that wait for strange keys.
     waiting: Cell<usize>,
@@ -137,9 +139,10 @@ impl Keeper {
                 Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
             let turns = Semaphore::new(self.bounds.at_once);
             let strangers = Strangers::new(self.bounds.rate, Instant::now());
-            let (flights, garbage) = Default::default();
+            let (flights, garbage, undefined) = Default::default();
             let (writer, waiting) = (Writer::new(self.written), Cell::new(0));
-            let desk = Desk { keeper: self, source, flights, turns, writer, garbage, strangers, waiting };
+            let desk =
+                Desk { keeper: self, source, flights, turns, writer, garbage, undefined, strangers, waiting };
             let desk = Rc::new(desk);
             LocalSet::new().block_on(&runtime, desk.run(told));
         });
@@ -232,6 +235,7 @@ impl<S: Source> Desk<S> {
         let answer = match fetched {
             Ok((row, at)) => {
                 self.writer.learnt();
+                self.undefined.look(row.as_ref(), &self.keeper);
                 let cache = &self.keeper.cache;
                 let entry = cache.keep(digest, row.as_ref(), &self.keeper.platform, at);
                 // Who is inside on it need not wait to be looked at.

@@ -23,6 +23,7 @@ pub mod sessions;
 mod strangers;
 pub mod table;
 mod twins;
+mod undefined;
 
 use std::sync::Arc;
 use std::time::SystemTime;

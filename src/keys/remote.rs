@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::LocalSet;
 use tokio::time::timeout;
 
 use super::cache::{Age, Cache, Known};
@@ -80,24 +81,26 @@ fn name(server: &Server, taken: &[&'static str]) -> &'static str {
 pub fn probe(config: &sources::Remote, platform: &Scopes, hashing: &Hashing) -> Result<(), SourceError> {
     let (name, most) = (name(&config.server, &[]), config.cache.timeout);
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
-    match &config.server {
-        Server::Redis(redis) => runtime.block_on(probed(name, &Redis::new(redis.clone(), most), most)),
-        Server::Postgres(postgres) => {
-            runtime.block_on(probed(name, &Postgres::new((**postgres).clone(), most), most))
+    // With tasks of its own, as the keeper's thread has them.
+    LocalSet::new().block_on(&runtime, async {
+        match &config.server {
+            Server::Redis(redis) => probed(name, &Redis::new(redis.clone(), most), most).await,
+            Server::Postgres(postgres) => {
+                probed(name, &Postgres::new((**postgres).clone(), most), most).await
+            }
+            Server::Http(http) => probed(name, &Http::new((**http).clone(), &config.cache), most).await,
+            #[cfg(feature = "kubernetes")]
+            Server::Kubernetes(secrets) => {
+                let metrics = Metrics::new("");
+                let meters = metrics.source(name);
+                let source =
+                    Kubernetes::new((**secrets).clone(), most, (platform, hashing), &metrics, meters);
+                probed(name, &source, most).await
+            }
+            #[cfg(not(feature = "kubernetes"))]
+            Server::Kubernetes(_) => left_out(platform, hashing),
         }
-        Server::Http(http) => {
-            runtime.block_on(probed(name, &Http::new((**http).clone(), &config.cache), most))
-        }
-        #[cfg(feature = "kubernetes")]
-        Server::Kubernetes(secrets) => {
-            let metrics = Metrics::new("");
-            let meters = metrics.source(name);
-            let source = Kubernetes::new((**secrets).clone(), most, (platform, hashing), &metrics, meters);
-            runtime.block_on(probed(name, &source, most))
-        }
-        #[cfg(not(feature = "kubernetes"))]
-        Server::Kubernetes(_) => left_out(platform, hashing),
-    }
+    })
 }
 
 #[cfg(not(feature = "kubernetes"))]

@@ -65,6 +65,7 @@ mod kept;
 mod keys;
 mod keys_docs;
 mod keys_edits;
+mod keys_redis;
 mod keys_stores;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
@@ -87,6 +88,7 @@ mod revocation;
 mod rotation;
 mod router;
 mod sessions;
+mod sessions_shared;
 mod sources;
 mod strangers;
 mod streams;

@@ -14,6 +14,7 @@ use scopegate::accept::{self, Bounds, Door, Entrance, Malformed, Reply, Worker};
 use scopegate::exchange::{Exchange, Told};
 use scopegate::gateway::Gateway;
 use scopegate::keys::change::Changes;
+use scopegate::keys::sessions::Sessions;
 use scopegate::message::answer::Answer;
 use scopegate::message::head::Head;
 use scopegate::observe::lines::Lines;
@@ -92,7 +93,7 @@ fn start(upstream: &Upstream) -> (SocketAddr, Arc<Metrics>) {
             current: Arc::clone(&current),
             metrics: Arc::clone(&metrics),
             changes,
-            sessions: Arc::default(),
+            sessions: Arc::new(Sessions::new(&metrics)),
             drain: drain.clone(),
         };
         let [of_gateway, lines] = [(); 2].map(|()| Lines::new(None, metrics.lines_dropped.clone()));

@@ -59,6 +59,16 @@ fn what_is_said_of_a_key_is_what_is_decided() {
         assert_eq!(told(&scopegate, "sk_live_99"), (401, "key_unknown".to_owned()), "{name}");
         let line = scopegate.log_line(|line| line["status"] == 200);
         assert_eq!((&line["team"], &line["key"]), (&"acme".into(), &"id-0".into()), "{name}: {line}");
+        // The row whose scope is to come is kept, and whoever writes scopes is told of it.
+        match name {
+            "file" | "kubernetes" => drop(scopegate.event(|event| event.to_string().contains("READ_MINDS"))),
+            _ => {
+                let counted = format!("scopegate_key_scopes_undefined_total{{source=\"{name}\"}}");
+                assert!(scopegate.metric(&counted) >= 1.0, "{name}");
+                let event = scopegate.event(|event| event["scopes"] == "READ_MINDS");
+                assert_eq!((&event["key"], &event["team"]), (&"id-8".into(), &"acme".into()), "{event}");
+            }
+        }
     }
 }
 
