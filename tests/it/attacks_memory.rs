@@ -110,26 +110,26 @@ fn is_served(scopegate: &Scopegate) -> bool {
 fn attacks_of_clients_have_a_ceiling() {
     let upstream = Upstream::with(evil);
     for attack in [
-        Attack::new("ten thousand fields", 100, 32, |to| {
+        Attack::new("ten thousand fields", 100, 40, |to| {
             flood(to, "GET /health HTTP/1.1\r\nHost: a\r\n", "X: y\r\n", 10_000)
         }),
-        Attack::new("heads without an end", 100, 32, |to| {
+        Attack::new("heads without an end", 100, 40, |to| {
             flood(to, "GET /health HTTP/1.1\r\nHost: a\r\n", &format!("X: {}\r\n", "y".repeat(4_000)), 1_000)
         }),
-        Attack::new("a target without an end", 100, 32, |to| flood(to, "GET /", &"x".repeat(4_000), 1_000)),
-        Attack::new("extensions without an end", 100, 40, |to| {
+        Attack::new("a target without an end", 100, 40, |to| flood(to, "GET /", &"x".repeat(4_000), 1_000)),
+        Attack::new("extensions without an end", 100, 64, |to| {
             flood(to, &format!("{CHUNKED}1;"), &"a".repeat(4_000), 1_000)
         }),
-        Attack::new("extensions of many chunks", 100, 40, |to| {
+        Attack::new("extensions of many chunks", 100, 64, |to| {
             flood(to, CHUNKED, &format!("1;{}\r\nx\r\n", "a".repeat(4_000)), 1_000)
         }),
-        Attack::new("trailers without an end", 100, 48, |to| {
+        Attack::new("trailers without an end", 100, 64, |to| {
             flood(to, &format!("{CHUNKED}0\r\n"), &format!("X: {}\r\n", "y".repeat(4_000)), 1_000)
         }),
-        Attack::new("half trailers", 100, 48, |to| {
+        Attack::new("half trailers", 100, 64, |to| {
             flood(to, &format!("{CHUNKED}0\r\n"), &format!("X: {}\r\n", "y".repeat(4_000)), 15)
         }),
-        Attack::new("slow bodies", 200, 32, |to| {
+        Attack::new("slow bodies", 200, 40, |to| {
             flood(
                 to,
                 "POST /api/v1/webhooks/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n",
@@ -137,30 +137,30 @@ fn attacks_of_clients_have_a_ceiling() {
                 1,
             )
         }),
-        Attack::new("silence", 800, 40, |to| Box::new(TcpStream::connect(to).expect("a connection"))),
-        Attack::new("resets", 5_000, 32, |to| {
+        Attack::new("silence", 800, 64, |to| Box::new(TcpStream::connect(to).expect("a connection"))),
+        Attack::new("resets", 5_000, 40, |to| {
             let stream = TcpStream::connect(to).expect("a connection");
             SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("an option");
             Box::new(())
         }),
-        Attack::new("refusals that nobody takes", 50, 40, |to| {
+        Attack::new("refusals that nobody takes", 50, 64, |to| {
             flood(to, "", &request("GET", "/api/v1/apps", "", "").repeat(100), 1_000)
         }),
-        Attack::new("answers that nobody takes", 50, 40, |to| {
+        Attack::new("answers that nobody takes", 50, 64, |to| {
             flood(to, "", &request("GET", "/health", "", "").repeat(100), 1_000)
         }),
-        Attack::new("bodies that nobody takes", 50, 32, |to| asks(to, "/api/v1/webhooks/endless", "")),
-        Attack::new("channels that nobody reads", 50, 32, |to| {
+        Attack::new("bodies that nobody takes", 50, 40, |to| asks(to, "/api/v1/webhooks/endless", "")),
+        Attack::new("channels that nobody reads", 50, 40, |to| {
             asks(to, "/ws/session?sessionId=s&token=t", HANDSHAKE)
         }),
-        Attack::new("connections of HTTP/2", 500, 48, |to| Box::new(Frames::connect(to, &[]))),
-        Attack::new("half prefaces", 500, 32, |to| {
+        Attack::new("connections of HTTP/2", 500, 64, |to| Box::new(Frames::connect(to, &[]))),
+        Attack::new("half prefaces", 500, 40, |to| {
             let mut frames = Frames::silent(to);
             frames.send(&PREFACE[..20]);
             Box::new(frames)
         }),
-        Attack::new("refusals through no window", 50, 40, |to| streams(to, 0, 100, "/api/v1/apps")),
-        Attack::new("small answers through a window of a byte", 10, 48, |to| {
+        Attack::new("refusals through no window", 50, 64, |to| streams(to, 0, 100, "/api/v1/apps")),
+        Attack::new("small answers through a window of a byte", 10, 64, |to| {
             streams(to, 1, 100, "/api/v1/webhooks/a")
         }),
         Attack::new("large answers through a window of a byte", 10, 96, |to| {
@@ -169,13 +169,13 @@ fn attacks_of_clients_have_a_ceiling() {
         Attack::new("large answers that nobody reads", 10, 96, |to| {
             streams(to, 0x7fff_ffff, 20, "/api/v1/webhooks/large")
         }),
-        Attack::new("channels over HTTP/2 that nobody reads", 10, 40, |to| {
+        Attack::new("channels over HTTP/2 that nobody reads", 10, 64, |to| {
             let mut frames = Frames::connect(to, &[0, 4, 0, 0, 0, 1]);
             let open = |number: u32| connect(2 * number + 1, "/ws/session?sessionId=s&token=t", &[]);
             frames.send((0..20).flat_map(open).collect::<Vec<u8>>());
             Box::new(frames)
         }),
-        Attack::new("half lists of fields", 100, 40, |to| {
+        Attack::new("half lists of fields", 100, 64, |to| {
             let mut frames = Frames::connect(to, &[]);
             frames.send(frame(1, 0, 1, &block(&[("x", "y".repeat(16_000))])));
             Box::new(frames)
@@ -190,10 +190,10 @@ fn attacks_of_clients_have_a_ceiling() {
 fn attacks_of_upstreams_have_a_ceiling() {
     let upstream = Upstream::with(evil);
     for attack in [
-        Attack::new("fields without an end", 100, 32, |to| asks(to, &format!("{OPEN}/fields"), "")),
-        Attack::new("interim answers without an end", 100, 32, |to| asks(to, &format!("{OPEN}/interim"), "")),
-        Attack::new("extensions without an end", 100, 40, |to| asks(to, &format!("{OPEN}/extensions"), "")),
-        Attack::new("trailers without an end", 100, 48, |to| asks(to, &format!("{OPEN}/trailers"), "")),
+        Attack::new("fields without an end", 100, 40, |to| asks(to, &format!("{OPEN}/fields"), "")),
+        Attack::new("interim answers without an end", 100, 40, |to| asks(to, &format!("{OPEN}/interim"), "")),
+        Attack::new("extensions without an end", 100, 64, |to| asks(to, &format!("{OPEN}/extensions"), "")),
+        Attack::new("trailers without an end", 100, 64, |to| asks(to, &format!("{OPEN}/trailers"), "")),
     ] {
         let scopegate = Setup::new(&upstream).start();
         attack.run(&scopegate, || is_served(&scopegate));
@@ -205,14 +205,14 @@ fn attacks_on_handshakes_have_a_ceiling() {
     let (upstream, authority) = (Upstream::with(evil), Authority::new());
     for attack in [
         // A record of 16 KiB, and of the message in it less.
-        Attack::new("half hellos", 200, 48, |to| {
+        Attack::new("half hellos", 200, 64, |to| {
             let hello = [&[22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3][..], &[0; 16_000]].concat();
             let mut client = Client::connect(to);
             client.send(hello);
             Box::new(client)
         }),
         // A message of 16 MiB, in records of 16 KiB.
-        Attack::new("hellos without an end", 50, 40, |to| {
+        Attack::new("hellos without an end", 50, 64, |to| {
             let mut client = Client::connect(to);
             let stream = client.stream.get_mut();
             stream.set_write_timeout(Some(Duration::from_millis(20))).expect("an option");
@@ -223,7 +223,7 @@ fn attacks_on_handshakes_have_a_ceiling() {
             let _ = (0..200).all(|_| stream.write_all(&record).is_ok());
             Box::new(client)
         }),
-        Attack::new("silence", 500, 40, |to| Box::new(TcpStream::connect(to).expect("a connection"))),
+        Attack::new("silence", 500, 64, |to| Box::new(TcpStream::connect(to).expect("a connection"))),
     ] {
         let scopegate = start(&upstream, ONE, |folder| {
             authority.server(&["a.example"]).write(folder, "a");
