@@ -49,6 +49,8 @@ impl Originator {
             }
         };
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        read::may_use(config.fips())
+            .map_err(|why| read::unusable(Path::new("upstreams"), why, "see docs/tls.md"))?;
         Ok(Arc::new(config))
     }
 
