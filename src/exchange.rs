@@ -23,6 +23,7 @@ use crate::decide::{Route, Surface};
 use crate::forward::body::Body;
 use crate::forward::fault::Fault;
 use crate::forward::intake::Progress;
+use crate::identity::caller::Caller;
 use crate::keys::guests::Guest;
 use crate::keys::sessions::Opened;
 use crate::keys::sessions::minting::Minting;
@@ -148,7 +149,7 @@ impl Exchange {
     /// It was admitted on its key, and stays for as long as that is good.
     pub fn admitted(&mut self, guest: Option<Guest<Stay>>) {
         let (Some(guest), Some(route)) = (guest, self.route) else { return };
-        let team = self.record.caller.as_ref().filter(|_| guest.is_on_two()).map(|caller| caller.team());
+        let team = self.record.caller.as_ref().filter(|_| guest.is_on_two()).map(Caller::team);
         guest.admit(|beside| {
             let together = team.map(|team| Together { team: team.into(), beside });
             Stay { snapshot: Rc::clone(&self.snapshot), route, together }

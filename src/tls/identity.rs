@@ -136,10 +136,11 @@ impl Identity {
 
     fn terms(&self) -> Result<Terms, String> {
         let verifier = self.verifier()?;
-        let (names, hybrid) = (Arc::new(self.names()), read::hybrid(&self.provider));
-        let config =
-            |provider: &Arc<_>| self.config(Arc::clone(provider), verifier.clone(), Arc::clone(&names));
-        Ok(Terms { any: config(&self.provider)?, hybrid: config(&Arc::new(hybrid))? })
+        let names = Arc::new(self.names());
+        let config = |provider| self.config(provider, verifier.clone(), Arc::clone(&names));
+        let any = config(Arc::clone(&self.provider))?;
+        let hybrid = read::hybrid(&self.provider).map(|provider| config(Arc::new(provider))).transpose()?;
+        Ok(Terms { hybrid: hybrid.unwrap_or_else(|| Arc::clone(&any)), any })
     }
 
     fn config(
@@ -173,6 +174,7 @@ impl Identity {
         } else {
             config.ticketer = Arc::clone(&self.tickets);
         }
+        read::may_use(config.fips()).map_err(unusable)?;
         Ok(Arc::new(config))
     }
 

@@ -36,7 +36,7 @@ const SUITES_13: [CipherSuite; 3] = [
 #[derive(Debug)]
 pub struct Terms {
     any: Arc<ServerConfig>,
-    /// The same with [`read::HYBRID`] alone. Of the groups of a client rustls takes the first that we have, too; for who
+    /// The same with [`read::HYBRID`] alone, where we have that. Of the groups of a client rustls takes the first that we have, too; for who
     /// has this one, however far behind, we have no other.
     hybrid: Arc<ServerConfig>,
 }

@@ -81,11 +81,20 @@ pub(super) fn proof(written: &Pair, provider: &Arc<CryptoProvider>) -> Result<Pr
     })
 }
 
-/// The same with the hybrid group alone.
-pub(super) fn hybrid(provider: &CryptoProvider) -> CryptoProvider {
+/// The same with the hybrid group alone; `None` where it has none.
+pub(super) fn hybrid(provider: &CryptoProvider) -> Option<CryptoProvider> {
     let mut provider = provider.clone();
     provider.kx_groups.retain(|group| group.name() == HYBRID);
-    provider
+    (!provider.kx_groups.is_empty()).then_some(provider)
+}
+
+/// Whether this build may use a configuration that is, or is not, as FIPS 140-3 wants it.
+pub(super) fn may_use(fips: bool) -> Result<(), &'static str> {
+    if fips || !cfg!(feature = "fips") {
+        Ok(())
+    } else {
+        Err("this build is for FIPS 140-3, and this is not so")
+    }
 }
 
 /// Without a passphrase.
