@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use memchr::memmem;
 
 use crate::message::field::{Kind, Nominated, words};
-use crate::message::fields::{Fields, kind_of};
+use crate::message::fields::Fields;
 use crate::message::framing::{Chunks, Framing};
 use crate::message::head::{digits, ends_in_pairs};
 use crate::message::invalid::Invalid;
@@ -147,7 +147,7 @@ impl<'m> Reader<'m> {
         }
         for field in parsed {
             let name = field.name.as_bytes();
-            let kind = kind_of(name);
+            let kind = Kind::of(name);
             if kind == Kind::Length {
                 reader.length(field)?;
             } else if kind == Kind::Coding {
