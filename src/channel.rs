@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::{StatusCode, Version};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::accept::Switch;
@@ -67,14 +68,25 @@ async fn run(
     let surface = exchange.surface().map(|surface| surface.name.clone()).unwrap_or_default();
     let code = exchange.channel().map_or(Channel::REVOKED, |channel| channel.revoke_code);
     let idle = exchange.snapshot().live().timeouts.tunnel;
-    let stop = async {
-        tokio::select! {
+    // A task of its own: each frame would ask all that may end the channel.
+    let mut watching = spawn_local(async move {
+        let stop = tokio::select! {
             stop = stop(current, drain, surface) => stop,
             ended = revoked(guest.as_ref()) => revocation(&ended, code),
-        }
+        };
+        (stop, guest)
+    });
+    // Who has to leave has left when the channel is closed.
+    let mut leaving = None;
+    let stop = async {
+        let Ok((stop, guest)) = (&mut watching).await else { return pending().await };
+        leaving = guest;
+        stop
     };
     let cut = client.socket.cut();
     let ended = tunnel::run(client, upstream, &chunk, idle, stop).await;
+    watching.abort();
+    drop(leaving);
     if let (End::Broken | End::Idle, Some(cut)) = (ended.end, cut) {
         cut.abort();
     }

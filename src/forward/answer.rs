@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use memchr::memmem;
 
 use crate::message::field::{Kind, Nominated, is_token, words};
-use crate::message::fields::{Fields, kind_of};
+use crate::message::fields::Fields;
 use crate::message::framing::{Chunks, Framing};
 use crate::message::head::{digits, ends_in_pairs};
 use crate::message::invalid::Invalid;
@@ -185,7 +185,7 @@ impl<'m> Reader<'m> {
     }
 
     fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Invalid> {
-        let kind = kind_of(name);
+        let kind = Kind::of(name);
         if kind == Kind::Length {
             self.length(name, value)?;
         } else if kind == Kind::Coding {

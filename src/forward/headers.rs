@@ -15,7 +15,7 @@ use crate::config::route::Access;
 use crate::decide::permit::{Ask, Permit};
 use crate::identity::scope::Scopes;
 use crate::message::field::{Kind, Nominated, is_token, words};
-use crate::message::fields::{Field, Fields, Seen, kind_of, line};
+use crate::message::fields::{Field, Fields, Seen, line};
 use crate::message::head::Head;
 use crate::observe::record::Id;
 
@@ -264,7 +264,7 @@ impl<'h, S: Sink> Writer<'h, S> {
         if words(field.value).nth(TRAILERS).is_some() {
             return false;
         }
-        let passes = |name: &&[u8]| kind_of(name) == Kind::Plain && !self.nominated.has(name);
+        let passes = |name: &&[u8]| Kind::of(name) == Kind::Plain && !self.nominated.has(name);
         let left: Vec<_> = words(field.value).filter(passes).collect();
         let whole = left.len() == words(field.value).count();
         if !whole && !left.is_empty() {

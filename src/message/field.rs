@@ -56,17 +56,96 @@ pub enum Kind {
     Override,
 }
 
+/// The names that are more than plain, by their first letter: a to z. The larger a group, the rarer are its names.
+const NAMES: [&[(&str, Kind)]; 26] = [
+    &[("authorization", Kind::Authorization), ("access-control-request-method", Kind::AskedMethod)],
+    &[],
+    &[
+        ("cookie", Kind::Cookie),
+        ("connection", Kind::Connection),
+        ("content-length", Kind::Length),
+        ("client-ip", Kind::Forwarded),
+        // Of who ends TLS in front of us (RFC 9440, 2.4).
+        ("client-cert", Kind::Forwarded),
+        ("client-cert-chain", Kind::Forwarded),
+        ("cf-connecting-ip", Kind::Forwarded),
+        ("cf-pseudo-ipv4", Kind::Forwarded),
+    ],
+    &[("date", Kind::Date)],
+    &[("expect", Kind::Expect)],
+    &[
+        ("forwarded", Kind::Forwarded),
+        ("forwarded-for", Kind::Forwarded),
+        ("fastly-client-ip", Kind::Forwarded),
+    ],
+    &[],
+    &[("host", Kind::Host), ("http2-settings", Kind::Hop)],
+    &[],
+    &[],
+    &[("keep-alive", Kind::Hop)],
+    &[],
+    &[],
+    &[],
+    &[("origin", Kind::Page)],
+    &[("proxy-connection", Kind::Hop), ("proxy-authenticate", Kind::Hop), ("proxy-authorization", Kind::Hop)],
+    &[],
+    &[],
+    &[("sec-websocket-key", Kind::WebSocketKey), ("scopegate-reason", Kind::Reason)],
+    &[
+        ("te", Kind::Te),
+        ("trailer", Kind::Trailer),
+        ("transfer-encoding", Kind::Coding),
+        ("true-client-ip", Kind::Forwarded),
+    ],
+    &[("upgrade", Kind::Upgrade)],
+    &[],
+    &[],
+    &[
+        ("x-api-key", Kind::ApiKey),
+        ("x-request-id", Kind::RequestId),
+        ("x-forwarded-for", Kind::ForwardedFor),
+        ("x-forwarded-proto", Kind::ForwardedProto),
+        ("x-forwarded-host", Kind::ForwardedHost),
+        ("x-forwarded", Kind::Forwarded),
+        ("x-original-forwarded-for", Kind::Forwarded),
+        ("x-real-ip", Kind::Forwarded),
+        ("x-client-ip", Kind::Forwarded),
+        ("x-cluster-client-ip", Kind::Forwarded),
+        ("x-originating-ip", Kind::Forwarded),
+        ("x-remote-ip", Kind::Forwarded),
+        ("x-remote-addr", Kind::Forwarded),
+        ("x-appengine-user-ip", Kind::Forwarded),
+        ("x-host", Kind::Forwarded),
+        ("x-original-host", Kind::Forwarded),
+        ("x-http-host-override", Kind::Forwarded),
+        ("x-http-method", Kind::Override),
+        ("x-http-method-override", Kind::Override),
+        ("x-method-override", Kind::Override),
+        ("x-original-method", Kind::Override),
+        ("x-http-path-override", Kind::Override),
+        ("x-original-path", Kind::Override),
+        ("x-original-uri", Kind::Override),
+        ("x-original-url", Kind::Override),
+        ("x-override-url", Kind::Override),
+        ("x-rewrite-uri", Kind::Override),
+        ("x-rewrite-url", Kind::Override),
+    ],
+    &[],
+    &[],
+];
+
+/// Families of names, by how they begin.
+const FAMILIES: [(&str, Kind); 2] = [("x-scopegate-", Kind::Forged), ("x-forwarded-", Kind::Forwarded)];
+
 impl Kind {
-    /// Of a name in lower case.
+    /// Of a name in any case.
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
-        let kind = Self::as_written(name);
-        if matches!(kind, Self::Plain | Self::Forwarded)
-            && name.iter().fold(false, |any, byte| any | is_folded(*byte))
-        {
+        // Without a way out in the middle, so that many bytes are looked at at once.
+        if name.iter().fold(false, |any, byte| any | is_folded(*byte)) {
             Self::of_spelling(name)
         } else {
-            kind
+            Self::as_written(name)
         }
     }
 
@@ -78,34 +157,14 @@ impl Kind {
     }
 
     fn as_written(name: &[u8]) -> Self {
-        match name {
-            b"host" => Self::Host,
-            b"date" => Self::Date,
-            b"cookie" => Self::Cookie,
-            b"origin" => Self::Page,
-            b"authorization" => Self::Authorization,
-            b"connection" => Self::Connection,
-            b"upgrade" => Self::Upgrade,
-            b"expect" => Self::Expect,
-            b"content-length" => Self::Length,
-            b"transfer-encoding" => Self::Coding,
-            b"te" => Self::Te,
-            b"trailer" => Self::Trailer,
-            b"forwarded" | b"forwarded-for" | b"client-ip" | b"true-client-ip" | b"fastly-client-ip"
-            | b"cf-connecting-ip" | b"cf-pseudo-ipv4" => Self::Forwarded,
-            // Of who ends TLS in front of us (RFC 9440, 2.4).
-            b"client-cert" | b"client-cert-chain" => Self::Forwarded,
-            b"sec-websocket-key" => Self::WebSocketKey,
-            b"access-control-request-method" => Self::AskedMethod,
-            b"scopegate-reason" => Self::Reason,
-            b"keep-alive"
-            | b"proxy-connection"
-            | b"proxy-authenticate"
-            | b"proxy-authorization"
-            | b"http2-settings" => Self::Hop,
-            [b'x', b'-', ..] => Self::of_extension(name),
-            _ => Self::Plain,
-        }
+        let letter = name.first().map_or(0, |first| first.to_ascii_lowercase().wrapping_sub(b'a'));
+        let names = NAMES.get(usize::from(letter)).copied().unwrap_or_default();
+        let is_it = |(known, _): &&(&str, Self)| known.as_bytes().eq_ignore_ascii_case(name);
+        let begins = |(start, _): &&(&str, Self)| {
+            name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start.as_bytes()))
+        };
+        let family = || FAMILIES.iter().filter(|_| letter == b'x' - b'a').find(begins);
+        names.iter().find(is_it).or_else(family).map_or(Self::Plain, |(_, kind)| *kind)
     }
 
     /// Of an answer: it belongs to the upstream's connection, or is ours to say.
@@ -121,42 +180,6 @@ impl Kind {
                 | Self::RequestId
                 | Self::Reason
         )
-    }
-
-    fn of_extension(name: &[u8]) -> Self {
-        match name {
-            b"x-api-key" => Self::ApiKey,
-            b"x-request-id" => Self::RequestId,
-            b"x-forwarded-for" => Self::ForwardedFor,
-            b"x-forwarded-proto" => Self::ForwardedProto,
-            b"x-forwarded-host" => Self::ForwardedHost,
-            b"x-forwarded"
-            | b"x-original-forwarded-for"
-            | b"x-real-ip"
-            | b"x-client-ip"
-            | b"x-cluster-client-ip"
-            | b"x-originating-ip"
-            | b"x-remote-ip"
-            | b"x-remote-addr"
-            | b"x-appengine-user-ip"
-            | b"x-host"
-            | b"x-original-host"
-            | b"x-http-host-override" => Self::Forwarded,
-            b"x-http-method"
-            | b"x-http-method-override"
-            | b"x-method-override"
-            | b"x-original-method"
-            | b"x-http-path-override"
-            | b"x-original-path"
-            | b"x-original-uri"
-            | b"x-original-url"
-            | b"x-override-url"
-            | b"x-rewrite-uri"
-            | b"x-rewrite-url" => Self::Override,
-            _ if name.starts_with(b"x-scopegate-") => Self::Forged,
-            _ if name.starts_with(b"x-forwarded-") => Self::Forwarded,
-            _ => Self::Plain,
-        }
     }
 }
 
@@ -239,5 +262,17 @@ mod tests {
         );
         check(Kind::Hop, &["keep-alive", "proxy-connection", "proxy-authorization"]);
         check(Kind::Forged, &["x_api_key", "x-api_key", "x.api.key"]);
+        check(Kind::Host, &["host", "Host", "HOST"]);
+        check(Kind::Plain, &["", "[", "{host", "hos", "hosts"]);
+        let long = |end: &str| format!("X-Forwarded-{}{end}", "a".repeat(100));
+        check(Kind::Forwarded, &[&long(""), &long("-b")]);
+        check(Kind::Forged, &[&long("_b"), &long(".b")]);
+    }
+
+    #[test]
+    fn every_name_stands_under_its_letter() {
+        for (names, letter) in NAMES.iter().zip('a'..='z') {
+            assert!(names.iter().all(|(name, _)| name.starts_with(letter)), "{letter}");
+        }
     }
 }

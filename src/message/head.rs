@@ -11,7 +11,7 @@ use http::{Method, Version};
 use hyper::ext::Protocol;
 
 use super::field::{Kind, Nominated, is_token, words};
-use super::fields::{Fields, kind_of};
+use super::fields::Fields;
 use super::framing::{Chunks, Framing};
 use super::invalid::Invalid;
 
@@ -89,7 +89,7 @@ impl Head {
         };
         for field in &*parsed.headers {
             let name = field.name.as_bytes();
-            head.fields.place(kind_of(name), text, name, field.value);
+            head.fields.place(Kind::of(name), text, name, field.value);
         }
         if head.fields.all(Kind::Connection).flat_map(words).count() > NOMINATED {
             return Err(Invalid::TooLarge);
@@ -118,7 +118,7 @@ impl Head {
                 return Err(Invalid::Field);
             }
             let name = name.as_str().as_bytes();
-            if !(extended && kind_of(name) == Kind::WebSocketKey) {
+            if !(extended && Kind::of(name) == Kind::WebSocketKey) {
                 fields.push(name, value.as_bytes());
             }
         }
