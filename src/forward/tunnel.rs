@@ -17,6 +17,8 @@ use crate::observe::reason::Reason;
 /// After a close of ours, how long the two sides may take to finish a frame and say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 
+/// What is read of a side at once: frames are small, and what one side does not take the tunnel holds.
+const PIECE: usize = 16 * 1024;
 /// How often it is looked whether anything has moved, in the time after which a tunnel is idle: no frame reads a clock, and
 /// one that is idle ends an eighth of that time late at the most.
 const LOOKS: u32 = 8;
@@ -203,7 +205,7 @@ impl<'c> Pump<'c> {
                 Phase::Ignoring => {
                     self.frames.pass(&std::mem::take(&mut self.waiting));
                     if !self.has_said_goodbye() {
-                        self.waiting = ready!(self.chunk.poll_fill(cx, Pin::new(&mut *reader)))?;
+                        self.waiting = ready!(self.chunk.poll_piece(cx, Pin::new(&mut *reader), PIECE))?;
                     }
                     if self.waiting.is_empty() {
                         self.phase = Phase::Done;
@@ -241,7 +243,7 @@ impl<'c> Pump<'c> {
         W: AsyncWrite + Unpin,
     {
         if self.waiting.is_empty() {
-            let filled = self.chunk.poll_fill(cx, Pin::new(&mut *reader));
+            let filled = self.chunk.poll_piece(cx, Pin::new(&mut *reader), PIECE);
             if filled.is_pending() {
                 ready!(Pin::new(&mut *writer).poll_flush(cx))?;
             }

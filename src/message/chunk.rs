@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
@@ -32,11 +32,22 @@ impl Chunk {
         cx: &mut Context<'_>,
         reader: Pin<&mut impl AsyncRead>,
     ) -> Poll<io::Result<Bytes>> {
+        self.poll_piece(cx, reader, CHUNK)
+    }
+
+    /// The same, and at most so many bytes: for who may hold a piece for long.
+    pub fn poll_piece(
+        &self,
+        cx: &mut Context<'_>,
+        reader: Pin<&mut impl AsyncRead>,
+        most: usize,
+    ) -> Poll<io::Result<Bytes>> {
         let mut chunk = self.0.borrow_mut();
         // All of it again where nobody holds a piece of it any more.
         if !chunk.try_reclaim(CHUNK) && chunk.capacity() < ROOM {
             chunk.reserve(CHUNK);
         }
-        poll_read_buf(reader, cx, &mut *chunk).map_ok(|count| chunk.split_to(count).freeze())
+        let read = poll_read_buf(reader, cx, &mut (&mut *chunk).limit(most));
+        read.map_ok(|count| chunk.split_to(count).freeze())
     }
 }
