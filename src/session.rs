@@ -66,7 +66,8 @@ pub async fn attribute(
     }
     let guest = reception.into_guest();
     if let Some(guest) = &guest {
-        guest.admit(Stay { snapshot: Rc::clone(snapshot), route: permit.route.id });
+        let stay = |_| Stay { snapshot: Rc::clone(snapshot), route: permit.route.id, together: None };
+        guest.admit(stay);
     }
     Ok(Owned { caller: Some(caller), guest, opened: Some(shared.sessions.opened(session)) })
 }

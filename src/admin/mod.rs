@@ -13,6 +13,7 @@
 mod shown;
 mod users;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -24,9 +25,10 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::accept::drain::Phase;
 use crate::keys::news::News;
@@ -39,22 +41,37 @@ const NEWS_MOST: usize = 1024;
 /// After the system refused a connection, it gets this long to recover.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections that are open: kubelets, scrapers and people have a few. The oldest makes room for a new one, so that nobody
+/// can keep a probe out.
+const OPEN_MOST: usize = 64;
+
 /// Answers operators for as long as the process lives, through the drain too.
 pub async fn run(listener: TcpListener, shared: Shared) {
+    let mut open = VecDeque::new();
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
         let shared = shared.clone();
-        tokio::task::spawn_local(async move {
+        open.retain(|task: &JoinHandle<()>| !task.is_finished());
+        if open.len() == OPEN_MOST
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        // For a head, and for the pause before it.
+        let wait = shared.current.load().live().timeouts.head;
+        open.push_back(tokio::task::spawn_local(async move {
             let service = service_fn(|request: Request<Incoming>| {
                 let shared = shared.clone();
                 async move { Ok::<_, Infallible>(answer(&shared, peer, request).await) }
             });
             // How a connection of an operator ends is no news.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(wait);
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+        }));
     }
 }
 
@@ -125,15 +142,19 @@ async fn changed(shared: &Shared, body: Incoming) -> Response<Full<Bytes>> {
     if snapshot.keys.remotes().next().is_none() {
         return text(StatusCode::CONFLICT, "keys are in files alone, which are watched");
     }
+    let mut heard = true;
     for remote in snapshot.keys.remotes() {
         if !remote.tell(news.clone()).await {
+            heard = false;
             tracing::warn!(
                 kind = news.kind(),
                 source = remote.name(),
                 "told of a change of keys, which was not heard in time"
             );
-            return text(StatusCode::SERVICE_UNAVAILABLE, "not heard in time: say it again");
         }
+    }
+    if !heard {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "not heard in time: say it again");
     }
     tracing::info!(kind = news.kind(), "told of a change of keys");
     text(StatusCode::OK, "told")

@@ -13,9 +13,9 @@ use crate::config::sources::{
     Cache, Columns, DigestForm, Fail, Kubernetes, Postgres, Redis, Server, Source, Tls as Roots,
 };
 use crate::config::surface::{ChannelRefusal, OnFlagOff, OnRevoke, Surface};
-use crate::config::tls::{Clients, MinVersion, Pair, Tls, UnknownName};
+use crate::config::tls::{Clients, CrlDepth, CrlExpired, MinVersion, Pair, Tls, UnknownName};
 use crate::config::trust::Trust;
-use crate::config::upstream::Address;
+use crate::config::upstream::{Address, Upstream};
 use crate::config::values::size;
 use crate::config::{Config, Credential, Live};
 
@@ -23,13 +23,6 @@ use crate::config::{Config, Credential, Live};
 pub(super) fn shown(config: &Config) -> Value {
     let Config { fixed, live } = config;
     let Live { timeouts, limits, drain, .. } = live;
-    let named = |upstream: &crate::config::upstream::Upstream| {
-        let address = match &upstream.address {
-            Address::Socket(address) => address.to_string(),
-            Address::Name { host, port } => format!("{host}:{port}"),
-        };
-        (upstream.name.to_string(), json!({ "address": address, "tls": upstream.tls.as_ref().map(trusted) }))
-    };
     json!({
         "listen": fixed.listen.iter().map(listen).collect::<Value>(),
         "admin": { "address": fixed.admin.address },
@@ -40,7 +33,7 @@ pub(super) fn shown(config: &Config) -> Value {
         },
         "key_digest": key_digest(&fixed.key_digest),
         "trusted_proxies": live.trusted_proxies.iter().map(ToString::to_string).collect::<Value>(),
-        "upstreams": live.upstreams.iter().map(named).collect::<serde_json::Map<_, _>>(),
+        "upstreams": live.upstreams.iter().map(upstream).collect::<serde_json::Map<_, _>>(),
         "flags": live.flags.iter().map(|flag| (flag.name.to_string(), json!(flag.on))).collect::<serde_json::Map<_, _>>(),
         "scopes": live.scopes.all().collect::<Value>(),
         "keys": live.keys.iter().map(source).collect::<Value>(),
@@ -83,6 +76,15 @@ pub(super) fn shown(config: &Config) -> Value {
     })
 }
 
+fn upstream(Upstream { name, address, tls, protocol }: &Upstream) -> (String, Value) {
+    let address = match address {
+        Address::Socket(address) => address.to_string(),
+        Address::Name { host, port } => format!("{host}:{port}"),
+    };
+    let shown = json!({ "address": address, "tls": tls.as_ref().map(trusted), "protocol": protocol.name() });
+    (name.to_string(), shown)
+}
+
 fn time(time: Duration) -> String {
     humantime::format_duration(time).to_string()
 }
@@ -119,8 +121,14 @@ fn terminated(Tls { certificates, min_version, unknown_name, handshake, clients 
         "min_version": match min_version { MinVersion::Tls12 => "1.2", MinVersion::Tls13 => "1.3" },
         "unknown_name": match unknown_name { UnknownName::First => "first", UnknownName::Refuse => "refuse" },
         "handshake": time(*handshake),
-        "client_certificates": clients.as_ref().map(|Clients { ca, required, crl }| {
-            json!({ "ca": ca, "required": required, "crl": crl })
+        "client_certificates": clients.as_ref().map(|Clients { ca, required, crl, crl_expired, crl_depth }| {
+            json!({
+                "ca": ca,
+                "required": required,
+                "crl": crl,
+                "crl_expired": match crl_expired { CrlExpired::Refuse => "refuse", CrlExpired::Accept => "accept" },
+                "crl_depth": match crl_depth { CrlDepth::Chain => "chain", CrlDepth::Leaf => "leaf" },
+            })
         }),
     })
 }

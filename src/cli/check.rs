@@ -1,17 +1,19 @@
 //! `scopegate check`: what `serve` would say, before it matters.
 
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::PROBLEMS;
 use crate::config::problem::Problems;
 use crate::config::sources::Source;
-use crate::config::upstream::{Address, Upstream};
+use crate::config::upstream::{Address, Protocol, Upstream};
 use crate::config::{Config, limits::Timeouts};
 use crate::keys::{SourceError, remote};
 use crate::reload::Files;
-use crate::tls::originator::Originator;
+use crate::tls::originator::{Offer, Originator};
 
 /// Prints every problem; ends with [`PROBLEMS`] where one is more than a warning.
 pub(super) fn run(path: &Path, connect: bool) -> ExitCode {
@@ -91,14 +93,36 @@ fn reach(upstream: &Upstream, timeouts: &Timeouts) -> Result<(), String> {
             .collect(),
     };
     for address in addresses {
-        let tcp = TcpStream::connect_timeout(&address, timeouts.connect).map_err(|error| {
+        let mut tcp = TcpStream::connect_timeout(&address, timeouts.connect).map_err(|error| {
             format!("upstream `{}`: error: {address} takes no connection: {error}\n  hint: is it running, and reachable from here?", upstream.name)
         })?;
         if let Some(trust) = &upstream.tls {
-            Originator::try_once(trust, tcp, timeouts.connect).map_err(|error| {
+            let offer = match upstream.protocol {
+                Protocol::Http1 => Offer::Http1,
+                Protocol::Http2 => Offer::Http2,
+                Protocol::Auto => Offer::Either,
+            };
+            Originator::try_once(trust, offer, &mut tcp, timeouts.connect).map_err(|error| {
                 format!("upstream `{}`: error: no TLS with {address}: {error}\n  hint: see \"Towards upstreams\" in docs/tls.md", upstream.name)
+            })?;
+        } else if upstream.protocol == Protocol::Http2 {
+            speaks_http2(&mut tcp, timeouts.connect).map_err(|error| {
+                format!("upstream `{}`: error: no HTTP/2 with {address}: {error}\n  hint: write `protocol: http1`, unless it takes HTTP/2 without TLS", upstream.name)
             })?;
         }
     }
     Ok(())
+}
+
+/// Whether a server begins as one of HTTP/2 does, with its settings (RFC 9113, 3.4).
+fn speaks_http2(tcp: &mut TcpStream, limit: Duration) -> io::Result<()> {
+    tcp.set_read_timeout(Some(limit))?;
+    // Ours are those that nobody has to name.
+    tcp.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")?;
+    let mut head = [0; 9];
+    tcp.read_exact(&mut head)?;
+    match head {
+        [_, _, _, 4, flags, 0, 0, 0, 0] if flags & 1 == 0 => Ok(()),
+        _ => Err(io::Error::other("it speaks something else")),
+    }
 }

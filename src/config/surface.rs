@@ -7,6 +7,7 @@ use super::limits::{Limits, Timeouts};
 use super::node::{Name, Node};
 use super::problem::Place;
 use super::route::{Access, Context, ERROR_FORMS, ErrorForm, Proof, Route};
+use super::upstream::{Protocol, Upstream};
 use crate::identity::scope::Scopes;
 
 /// One part of the service.
@@ -95,10 +96,14 @@ pub enum OnFlagOff {
 pub(super) struct Named<'a> {
     /// The entries of `upstreams:` and `flags:`, good or bad; `None` where the section could not be read.
     pub(super) upstreams: Option<&'a [(Name, Node)]>,
+    /// What they say, where all of them are good.
+    pub(super) read: Option<&'a [Upstream]>,
     pub(super) flags: Option<&'a [(Name, Node)]>,
     pub(super) scopes: Option<&'a Scopes>,
     /// What holds where a surface says nothing else.
     pub(super) timeouts: Timeouts,
+    /// A listener asks clients for a certificate.
+    pub(super) certificates: bool,
 }
 
 impl Named<'_> {
@@ -106,6 +111,17 @@ impl Named<'_> {
     fn timeouts(&self, fields: &mut Fields<'_>, report: &mut Report<'_>) -> Timeouts {
         let node = fields.take("timeouts");
         node.and_then(|node| self.timeouts.within(node, report)).unwrap_or(self.timeouts)
+    }
+
+    /// A WebSocket begins as a request of HTTP/1.1.
+    fn can_switch(&self, what: &str, node: &Node, place: usize, report: &mut Report<'_>) {
+        let upstream = self.read.and_then(|read| read.get(place));
+        if let Some(Upstream { name, protocol: Protocol::Http2, .. }) = upstream {
+            let message =
+                format!("{what} takes WebSockets, and its upstream `{name}` is spoken to over HTTP/2 alone");
+            let hint = "WebSockets are opened over HTTP/1.1: write `protocol: auto`, which has both, or give the surface an upstream of its own at the same address";
+            report.error(node.place, message, hint);
+        }
     }
 
     fn flags(&self, node: &Node, report: &mut Report<'_>) -> Option<Vec<usize>> {
@@ -160,7 +176,7 @@ impl Surface {
     ) -> Option<(Self, Vec<Place>)> {
         let what = format!("surface `{name}`");
         let mut fields = Fields::of(node, &what, report)?;
-        let access = access(&mut fields, report);
+        let access = access(&mut fields, named, report);
         let (access, proof) = (access.map(|(access, _)| access), access.map(|(_, proof)| proof));
         let flags = fields.or("flags", Vec::new(), report, |node, report| named.flags(node, report));
         let upstream = fields.or("upstream", 0, report, |node, report| {
@@ -177,6 +193,9 @@ impl Surface {
         });
         let channel = Channel::read(&mut fields, report);
         one_owner(&what, node, access, channel.as_ref(), report);
+        if let (Some(Some(_)), Some(place)) = (&channel, upstream) {
+            named.can_switch(&what, node, place, report);
+        }
         let routes = fields.need(
             "routes",
             "write `routes: [GET /path]`, or for `access: key` a mapping from route to scope",
@@ -220,7 +239,7 @@ fn routes_of(what: &str, node: &Node, context: Context<'_>, report: &mut Report<
     read
 }
 
-fn access(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Option<(Access, Proof)> {
+fn access(fields: &mut Fields<'_>, named: &Named<'_>, report: &mut Report<'_>) -> Option<(Access, Proof)> {
     let hint = "write `access: key`, or `access: open` where the upstream has checks of its own";
     let words = [
         ("open", (Access::Open, Proof::Key)),
@@ -228,7 +247,13 @@ fn access(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Option<(Access, P
         ("certificate", (Access::Key, Proof::Certificate)),
         ("key_and_certificate", (Access::Key, Proof::Both)),
     ];
-    fields.need("access", hint, report)?.one_of("`access`", &words, report)
+    let node = fields.need("access", hint, report)?;
+    let (access, proof) = node.one_of("`access`", &words, report)?;
+    if proof != Proof::Key && !named.certificates {
+        let message = "no listener asks for a certificate, so that nobody could pass here";
+        report.error(node.place, message, "write `client_certificates:` in the `tls:` of a listener");
+    }
+    Some((access, proof))
 }
 
 /// A channel belongs to the key that it was opened with, or to the one that its session was minted with.

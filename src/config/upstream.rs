@@ -7,7 +7,7 @@ use super::fields::{Fields, Report};
 use super::node::Node;
 use super::trust::Trust;
 
-/// A service that requests are forwarded to, over HTTP/1.1.
+/// A service that requests are forwarded to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
     /// As surfaces and metrics name it.
@@ -16,6 +16,20 @@ pub struct Upstream {
     pub address: Address,
     /// Set where it speaks TLS.
     pub tls: Option<Trust>,
+    /// What else it speaks; [`Protocol::Http1`] unless written.
+    pub protocol: Protocol,
+}
+
+/// What a service is spoken to with. HTTP/1.1 unless written: every server has it, and it costs less than HTTP/2 where
+/// the server is near.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, known beforehand (RFC 9113, 3.3), or agreed on under TLS.
+    Http2,
+    /// What the service chooses of both under TLS (RFC 7301).
+    Auto,
 }
 
 /// Where a service is.
@@ -30,6 +44,17 @@ pub enum Address {
         /// Its port.
         port: u16,
     },
+}
+
+const PROTOCOLS: [(&str, Protocol); 3] =
+    [("http1", Protocol::Http1), ("http2", Protocol::Http2), ("auto", Protocol::Auto)];
+
+impl Protocol {
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        PROTOCOLS.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
+    }
 }
 
 impl Address {
@@ -69,8 +94,19 @@ impl Upstream {
             // Where its address cannot be read, that has been said.
             Trust::read(node, address.as_ref()?, folder, report)
         });
+        let protocol = fields.or("protocol", Protocol::Http1, report, |node, report| {
+            let protocol = node.one_of(&format!("`protocol` of {what}"), &PROTOCOLS, report)?;
+            if protocol == Protocol::Auto && matches!(tls, Some(None)) {
+                let message = format!("`protocol: auto` of {what} needs `tls`, under which it is agreed on");
+                let hint =
+                    "add `tls: system` or `tls: { ca_file: … }`; without TLS, write `http1` or `http2`";
+                report.error(node.place, message, hint);
+                return None;
+            }
+            Some(protocol)
+        });
         fields.done(report);
-        Some(Self { name: name.into(), address: address?, tls: tls? })
+        Some(Self { name: name.into(), address: address?, tls: tls?, protocol: protocol? })
     }
 
     fn address(node: &Node, what: &str, report: &mut Report<'_>) -> Option<Address> {

@@ -9,6 +9,7 @@ use http_body::{Frame, SizeHint};
 
 use super::client::Lease;
 use super::fault::Fault;
+use super::http2::received::Received;
 use crate::message::framing::{Framing, Step};
 
 /// The body of an answer.
@@ -20,6 +21,8 @@ pub enum Body {
     Full(Bytes),
     /// The upstream's.
     Stream(Box<Download>),
+    /// The same over HTTP/2.
+    Http2(Box<Received>),
 }
 
 /// An upstream's body, with the connection that it comes over.
@@ -54,6 +57,14 @@ impl Body {
     }
 }
 
+impl Body {
+    /// It comes as the upstream sends it.
+    #[must_use]
+    pub fn is_streamed(&self) -> bool {
+        matches!(self, Self::Stream(_) | Self::Http2(_))
+    }
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Fault;
@@ -68,6 +79,7 @@ impl http_body::Body for Body {
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
             Self::Stream(download) => download.poll_frame(cx),
+            Self::Http2(received) => received.poll_frame(cx),
         }
     }
 
@@ -77,6 +89,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => bytes.is_empty(),
             // Only once the connection has been given back: hyper asks before it would poll for the end.
             Self::Stream(download) => download.lease.is_none(),
+            Self::Http2(received) => received.is_end_stream(),
         }
     }
 
@@ -87,6 +100,7 @@ impl http_body::Body for Body {
             Self::Stream(download) => {
                 download.framing.left().map_or_else(SizeHint::default, SizeHint::with_exact)
             }
+            Self::Http2(received) => received.size_hint(),
         }
     }
 }
@@ -125,10 +139,10 @@ impl Download {
                 Step::More => {}
             }
             let Poll::Ready(read) = lease.poll_read(cx) else {
-                lease.wire().wait();
+                lease.watch().wait();
                 return Poll::Pending;
             };
-            lease.wire().rest();
+            lease.watch().rest();
             match (read?, &self.framing) {
                 (Some(read), _) => self.read = read,
                 (None, Framing::Close) => {

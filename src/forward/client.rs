@@ -1,4 +1,4 @@
-//! Connections to upstreams: one pool a worker, nothing of it shared.
+//! Connections of HTTP/1 to upstreams: one pool a worker, nothing of it shared.
 //!
 //! A [`Lease`] belongs to one request. It goes back to the pool in one place, [`Lease::finish`], when the whole
 //! answer has been read; dropping it unfinished closes the connection, and that is how a client that has left
@@ -19,11 +19,13 @@ use http::{Method, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::answer::Head;
+use super::answer::{Gathered, Head};
 use super::fault::Fault;
 use super::headers::is_idempotent;
+use super::http2::pool::Pool;
 use super::upload::Upload;
 use super::upstream::Upstream;
+use super::watch::Watch;
 use super::wire::{Wire, Wires};
 use crate::accept::body::Broken;
 use crate::accept::clock::Clock;
@@ -31,11 +33,12 @@ use crate::config::limits::Timeouts;
 use crate::message::chunk::Chunk;
 use crate::message::invalid::Invalid;
 use crate::socket::Socket;
+use crate::tls::originator::Offer;
 
 /// Unused connections that a worker keeps for each upstream: what a burst leaves behind, and no more.
 const KEPT: usize = 256;
 /// Answers before the answer (RFC 9110, 15.2): more than anybody has a use for.
-const INFORMATIONAL: usize = 32;
+pub(super) const INFORMATIONAL: usize = 32;
 
 /// Where a request goes, and how long that may take.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +54,8 @@ pub struct Target<'a> {
 pub struct Client {
     pools: RefCell<Vec<(u64, VecDeque<Kept>)>>,
     wires: Wires,
+    /// Where HTTP/2 is spoken.
+    pub(super) http2: Pool,
     chunk: Rc<Chunk>,
 }
 
@@ -79,7 +84,7 @@ struct Going(Option<Rc<Wire>>);
 impl Drop for Going {
     fn drop(&mut self) {
         if let Some(wire) = &self.0 {
-            wire.end_upload();
+            wire.watch.end_upload();
         }
     }
 }
@@ -99,7 +104,7 @@ impl Client {
     /// None yet; what they read comes into this chunk.
     #[must_use]
     pub fn new(chunk: Rc<Chunk>, clock: Rc<Clock>) -> Self {
-        Self { pools: RefCell::default(), wires: Wires::new(clock), chunk }
+        Self { pools: RefCell::default(), wires: Wires::new(clock), http2: Pool::default(), chunk }
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -113,14 +118,19 @@ impl Client {
         mut upload: Upload,
     ) -> Result<Answered, Fault> {
         let Target { upstream, timeouts } = target;
-        let until = timeouts.total.map(|total| self.wires.clock().after(total));
+        let until = self.until(timeouts);
         let mut kept = self.take(upstream, timeouts);
         loop {
             let was_kept = kept.is_some();
-            let wire = match kept.take() {
-                Some(wire) => wire,
+            let wire = if let Some(wire) = kept.take() {
+                wire
+            } else {
+                let dialled = self.connect(target, until, async |address| {
+                    let (socket, _) = dial(upstream, address, Offer::Http1).await?;
+                    Ok(self.wires.open(socket, address))
+                });
                 // Seldom, and large.
-                None => Box::pin(self.connect(upstream, timeouts, until)).await?,
+                Box::pin(dialled).await?
             };
             let mut lease = Lease {
                 wire,
@@ -144,9 +154,20 @@ impl Client {
         }
     }
 
+    /// When an answer must be whole that is asked for now.
+    pub(super) fn until(&self, timeouts: &Timeouts) -> Option<Instant> {
+        timeouts.total.map(|total| self.clock().after(total))
+    }
+
+    /// What time it is.
+    pub(super) fn clock(&self) -> &Rc<Clock> {
+        self.wires.clock()
+    }
+
     /// Ends waits that are over and connections that nobody used. The worker's tick calls it.
     pub fn sweep(&self, now: Instant) {
         self.wires.sweep(now);
+        self.http2.sweep(now);
         self.pools.borrow_mut().retain_mut(|(_, pool)| {
             pool.retain(|kept| kept.until > now && kept.wire.is_quiet());
             !pool.is_empty()
@@ -167,6 +188,16 @@ impl Client {
         None
     }
 
+    /// Whether a connection of HTTP/1 is kept for it.
+    pub(super) fn has_kept(&self, upstream: &Upstream) -> bool {
+        self.pools.borrow().iter().any(|(id, pool)| *id == upstream.id && !pool.is_empty())
+    }
+
+    /// Keeps a connection of HTTP/1 that was not meant to be one.
+    pub(super) fn keep_new(&self, target: Target<'_>, socket: Socket, address: SocketAddr) {
+        self.keep(target.upstream, self.wires.open(socket, address), target.timeouts.pool);
+    }
+
     fn keep(&self, upstream: &Upstream, wire: Rc<Wire>, life: Duration) {
         let kept = Kept { wire, until: self.wires.clock().now() + life };
         let mut pools = self.pools.borrow_mut();
@@ -181,20 +212,21 @@ impl Client {
     }
 
     /// Tries each address, beginning with the one whose turn it is, in the time that one may take.
-    async fn connect(
+    pub(super) async fn connect<T>(
         &self,
-        upstream: &Upstream,
-        timeouts: &Timeouts,
+        target: Target<'_>,
         until: Option<Instant>,
-    ) -> Result<Rc<Wire>, Fault> {
-        let mut fault = Fault::Unresolved { upstream: upstream.config.name.clone() };
+        dial: impl AsyncFn(SocketAddr) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let Target { upstream, timeouts } = target;
+        let mut fault = upstream.unresolved();
         for address in upstream.addresses() {
             let left = until.map(|until| until.saturating_duration_since(self.wires.clock().now()));
             let limit = left.map_or(timeouts.connect, |left| left.min(timeouts.connect));
-            match timeout(limit, dial(upstream, address)).await {
-                Ok(Ok(socket)) => {
+            match timeout(limit, dial(address)).await {
+                Ok(Ok(made)) => {
                     upstream.meters.connects.inc();
-                    return Ok(self.wires.open(socket, address));
+                    return Ok(made);
                 }
                 Ok(Err(failed)) => fault = failed,
                 Err(_) if limit < timeouts.connect => return Err(Fault::TotalTimeout),
@@ -208,8 +240,8 @@ impl Client {
 impl Lease {
     /// Who is being waited for on it.
     #[must_use]
-    pub fn wire(&self) -> &Wire {
-        &self.wire
+    pub fn watch(&self) -> &Watch {
+        &self.wire.watch
     }
 
     /// Never goes back to the pool: a server that refused an upgrade may not read this connection again.
@@ -221,9 +253,9 @@ impl Lease {
     /// Reads what has come of the answer; `None` is its end.
     pub fn poll_read(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Fault>> {
         Poll::Ready(match ready!(self.wire.poll_read(cx, &self.client.chunk)) {
-            Ok(bytes) if bytes.is_empty() => self.wire.fault().map_or(Ok(None), Err),
+            Ok(bytes) if bytes.is_empty() => self.wire.watch.fault().map_or(Ok(None), Err),
             Ok(bytes) => Ok(Some(bytes)),
-            Err(error) => Err(self.wire.fault().unwrap_or(Fault::Closed(error))),
+            Err(error) => Err(self.wire.watch.fault().unwrap_or(Fault::Closed(error))),
         })
     }
 
@@ -231,15 +263,15 @@ impl Lease {
     /// request. It is not where one side said `close`, where the upstream said what it was not asked, or where the
     /// request's body is still on its way.
     pub fn finish(self, rest: &Bytes) {
-        self.wire.end();
+        self.wire.watch.end();
         let Self { wire, client, upstream, life, keeps_alive, going } = self;
-        if !wire.is_sent() {
-            wire.let_finish();
+        if !wire.watch.is_sent() {
+            wire.watch.let_finish();
             // The client may finish what it began: many read no answer before that.
             if let Some(mut going) = going {
                 going.0 = None;
             }
-        } else if keeps_alive && rest.is_empty() && wire.fault().is_none() {
+        } else if keeps_alive && rest.is_empty() && wire.watch.fault().is_none() {
             client.keep(&upstream, wire, life);
         }
     }
@@ -259,23 +291,25 @@ impl Lease {
         until: Option<Instant>,
         upload: &mut Upload,
     ) -> Result<(Head, Bytes), Fault> {
-        self.wire.begin(timeouts, until);
+        self.wire.watch.begin(timeouts, until);
         let (mut sending, mut read, mut informational) = (true, Bytes::new(), 0);
+        let mut gathered = Gathered::default();
         poll_fn(|cx| {
             if sending && let Poll::Ready(sent) = upload.poll(cx, &self.wire) {
                 sending = false;
                 sent.map_err(|broken| self.broken(broken))?;
             }
             loop {
-                match Head::read(&mut read, method)? {
+                let head = if read.is_empty() { None } else { Head::read(&mut read, method)? };
+                match head {
                     Some(head) if is_interim(head.status) => self.interim(&mut informational)?,
                     Some(head) => {
-                        self.wire.answered();
+                        self.wire.watch.answered();
                         return Poll::Ready(Ok((head, std::mem::take(&mut read))));
                     }
                     None => match ready!(self.poll_read(cx))? {
-                        Some(more) if read.is_empty() => read = more,
-                        Some(more) => read = [&*read, &*more].concat().into(),
+                        Some(more) if read.is_empty() && gathered.is_empty() => read = more,
+                        Some(more) => gathered.add(&mut read, &more),
                         None => {
                             let early = io::Error::from(ErrorKind::UnexpectedEof);
                             return Poll::Ready(Err(Fault::Closed(early)));
@@ -296,12 +330,13 @@ impl Lease {
 
     /// What is left of the request goes on beside the answer.
     fn go_on(&self, mut upload: Upload) -> Option<Going> {
-        if self.wire.is_sent() {
+        if self.wire.watch.is_sent() {
             return None;
         }
         let (wire, progress) = (Rc::clone(&self.wire), upload.progress().cloned());
         let task = tokio::task::spawn_local(async move {
-            if poll_fn(|cx| upload.poll(cx, &wire)).await.is_err() {
+            if let Err(broken) = poll_fn(|cx| upload.poll(cx, &wire)).await {
+                wire.watch.broke(broken);
                 // Half a body must not look like a whole one.
                 wire.cut();
             }
@@ -309,23 +344,29 @@ impl Lease {
         if let Some(progress) = progress {
             progress.goes_on_in(task.abort_handle());
         }
-        self.wire.uploaded_by(task.abort_handle());
+        self.wire.watch.uploaded_by(task.abort_handle());
         Some(Going(Some(Rc::clone(&self.wire))))
     }
 
     fn broken(&self, broken: Broken) -> Fault {
-        self.wire.fault().unwrap_or(Fault::Client(broken))
+        self.wire.watch.fault().unwrap_or(Fault::Client(broken))
     }
 }
 
 /// A connection to this address, under TLS where the upstream speaks it.
-async fn dial(upstream: &Upstream, address: SocketAddr) -> Result<Socket, Fault> {
+///
+/// Says whether HTTP/2 is to be spoken; without TLS that is what was offered.
+pub(super) async fn dial(
+    upstream: &Upstream,
+    address: SocketAddr,
+    offer: Offer,
+) -> Result<(Socket, bool), Fault> {
     let tcp = TcpStream::connect(address).await.map_err(|source| Fault::Refused { address, source })?;
     // A failure here means that the peer has gone; the request that follows will say so.
     let _ = tcp.set_nodelay(true);
     match &upstream.tls {
-        None => Ok(tcp.into()),
-        Some(tls) => tls.connect(tcp).await.map_err(|source| Fault::Tls { address, source }),
+        None => Ok((tcp.into(), offer == Offer::Http2)),
+        Some(tls) => tls.connect(tcp, offer).await.map_err(|source| Fault::Tls { address, source }),
     }
 }
 

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 
+use httparse::Error::TooManyHeaders;
+
 use crate::accept::body::Broken;
 use crate::message::invalid::Invalid;
 use crate::observe::reason::Reason;
@@ -54,13 +56,19 @@ pub enum Fault {
     /// Not HTTP, or with two readings.
     #[error("the upstream's answer is not valid HTTP")]
     Invalid(#[from] Invalid),
+    /// Not HTTP/2, or more than it may send.
+    #[error("the upstream's HTTP/2 is not valid")]
+    Http2(#[source] h2::Error),
+    /// A target that HTTP/2 cannot carry as it came.
+    #[error("the request's target has a character that cannot be said over HTTP/2")]
+    Target,
     /// A switch of protocols that nobody asked for, or that does not fit what was asked.
     #[error("the upstream switched protocols in a way that does not fit the request")]
     Upgrade,
     /// The client stopped sending.
     #[error("the client's body did not arrive in time")]
     ClientTimeout,
-    /// The key died while the request was under way.
+    /// The key died while the request was under way, or nobody can say any more that it has not.
     #[error("the API key may not be used any more: {}", .0.code())]
     Revoked(Reason),
     /// The client's body did not come whole.
@@ -81,11 +89,18 @@ impl Fault {
             Self::IdleTimeout => Reason::UpstreamIdleTimeout,
             Self::TotalTimeout => Reason::TotalTimeout,
             Self::Closed(_) => Reason::UpstreamClosed,
-            Self::Invalid(_) | Self::Upgrade => Reason::UpstreamInvalid,
+            Self::Invalid(_) | Self::Http2(_) | Self::Upgrade => Reason::UpstreamInvalid,
+            Self::Target => Reason::TargetInvalid,
             Self::ClientTimeout => Reason::ClientTimeout,
+            // An outage is no revocation: it may pass.
+            Self::Revoked(Reason::KeysUnavailable) => Reason::KeysUnavailable,
             Self::Revoked(_) => Reason::KeyRevoked,
             Self::Client(Broken::TooLarge) => Reason::BodyTooLarge,
             Self::Client(Broken::Gone) => Reason::ClientGone,
+            // Of trailers there may be as much as of a head.
+            Self::Client(Broken::Invalid(Invalid::TooLarge | Invalid::Syntax(TooManyHeaders))) => {
+                Reason::HeadTooLarge
+            }
             Self::Client(Broken::Invalid(_)) => Reason::ClientInvalid,
         }
     }

@@ -7,14 +7,15 @@
 use std::io::Write as _;
 use std::rc::Rc;
 
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 
 use crate::accept::peer::Peer;
+use crate::config::route::Access;
 use crate::decide::permit::{Ask, Permit};
 use crate::identity::scope::Scopes;
 use crate::message::field::{Kind, Nominated, is_token, words};
-use crate::message::fields::{Field, Seen, line};
+use crate::message::fields::{Field, Fields, Seen, kind_of, line};
 use crate::message::head::Head;
 use crate::observe::record::Id;
 
@@ -22,6 +23,9 @@ use crate::observe::record::Id;
 pub const X_REQUEST_ID: &[u8] = b"x-request-id";
 /// What scopegate made itself says so, with the reason.
 pub const SCOPEGATE_REASON: &[u8] = b"scopegate-reason";
+/// As many names as a body may have trailers.
+const TRAILERS: usize = 64;
+
 /// What a request is sent with.
 #[derive(Debug)]
 pub struct Outbound<'a> {
@@ -71,32 +75,128 @@ pub fn write(
         out.extend_from_slice(query.as_bytes());
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    let host = head.fields.first(Kind::Host).unwrap_or(host.as_bytes());
-    let mut writer = Writer { out, host, ..Writer::default() };
-    for value in head.fields.all(Kind::Connection) {
-        writer.nominated.read(value);
-    }
     if !head.fields.has(Kind::Host) {
-        line(&mut writer.out, b"host", host);
+        line(&mut out, b"host", host.as_bytes());
     }
+    let (mut out, seen) = pass(out, head, host, permit, with);
+    if permit.ask == Ask::Channel {
+        out.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n");
+    } else if seen.has(Kind::Te) {
+        out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
+    }
+    match announced {
+        Announced::Nothing if seen.has(Kind::Length) => out.extend_from_slice(b"content-length: 0\r\n"),
+        Announced::Nothing => {}
+        // Writing to memory cannot fail.
+        Announced::Length(length) => _ = write!(out, "content-length: {length}\r\n"),
+        Announced::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// The same for HTTP/2, whose request says method, target and host elsewhere (RFC 9113, 8.3.1), and where its body ends
+/// in its frames.
+#[must_use]
+pub fn fields(
+    head: &Head,
+    host: &str,
+    announced: Announced,
+    permit: &Permit<'_>,
+    with: &Outbound<'_>,
+) -> HeaderMap {
+    let (mut out, seen) = pass(Fields::with_capacity(1024, 16), head, host, permit, with);
+    if seen.has(Kind::Te) {
+        out.push_as(Kind::Te, b"te", b"trailers");
+    }
+    match announced {
+        Announced::Nothing if seen.has(Kind::Length) => out.push_as(Kind::Length, b"content-length", b"0"),
+        Announced::Length(length) => {
+            out.push_as(Kind::Length, b"content-length", itoa::Buffer::new().format(length).as_bytes());
+        }
+        Announced::Nothing | Announced::Chunked => {}
+    }
+    out.into_map()
+}
+
+/// Looks at each of the client's fields, and says what is ours to say.
+fn pass<'h, S: Sink>(
+    out: S,
+    head: &'h Head,
+    host: &'h str,
+    permit: &Permit<'_>,
+    with: &Outbound<'_>,
+) -> (S, Seen) {
+    let host = head.fields.first(Kind::Host).unwrap_or(host.as_bytes());
+    let mut nominated = Nominated::default();
+    for value in head.fields.all(Kind::Connection) {
+        nominated.read(value);
+    }
+    let mut writer = Writer { out, nominated, host, hops: Vec::new(), seen: Seen::default() };
     for field in head.fields.iter() {
         writer.field(head, field, permit, with);
     }
-    writer.ours(announced, permit, with);
-    writer.out
+    writer.ours(permit, with);
+    (writer.out, writer.seen)
+}
+
+/// What fields are written to: the text of HTTP/1, or what HTTP/2 makes frames of.
+trait Sink {
+    /// One of the client's.
+    fn pass(&mut self, field: Field<'_>);
+    /// One of ours.
+    fn line(&mut self, name: &[u8], value: &[u8]);
+    /// One of ours, of several words.
+    fn list<'v>(&mut self, name: &[u8], words: impl Iterator<Item = &'v [u8]>);
+}
+
+impl Sink for Vec<u8> {
+    fn pass(&mut self, field: Field<'_>) {
+        field.write(self);
+    }
+
+    fn line(&mut self, name: &[u8], value: &[u8]) {
+        line(self, name, value);
+    }
+
+    fn list<'v>(&mut self, name: &[u8], words: impl Iterator<Item = &'v [u8]>) {
+        self.extend_from_slice(name);
+        let mut between = &b": "[..];
+        for word in words {
+            self.extend_from_slice(between);
+            self.extend_from_slice(word);
+            between = b", ";
+        }
+        self.extend_from_slice(b"\r\n");
+    }
+}
+
+impl Sink for Fields {
+    fn pass(&mut self, field: Field<'_>) {
+        if field.kind != Kind::Host {
+            self.push_as(field.kind, field.name, field.value);
+        }
+    }
+
+    fn line(&mut self, name: &[u8], value: &[u8]) {
+        self.push_as(Kind::Plain, name, value);
+    }
+
+    fn list<'v>(&mut self, name: &[u8], words: impl Iterator<Item = &'v [u8]>) {
+        Sink::line(self, name, &words.collect::<Vec<_>>().join(&b", "[..]));
+    }
 }
 
 /// A head that is being written, and what has been seen of the client's.
-#[derive(Default)]
-struct Writer<'h> {
-    out: Vec<u8>,
+struct Writer<'h, S> {
+    out: S,
     nominated: Nominated<'h>,
     host: &'h [u8],
     hops: Vec<&'h [u8]>,
     seen: Seen,
 }
 
-impl<'h> Writer<'h> {
+impl<'h, S: Sink> Writer<'h, S> {
     /// One of the client's fields.
     fn field(&mut self, head: &'h Head, field: Field<'h>, permit: &Permit<'_>, with: &Outbound<'_>) {
         let Field { kind, name, value, .. } = field;
@@ -107,7 +207,6 @@ impl<'h> Writer<'h> {
         let passes = match kind {
             Kind::Plain
             | Kind::Host
-            | Kind::Trailer
             | Kind::Reason
             | Kind::Page
             | Kind::AskedMethod
@@ -126,6 +225,7 @@ impl<'h> Writer<'h> {
                 }
                 false
             }
+            Kind::Trailer => self.trailer(field),
             // How long the body is we say ourselves; that there is none may be said or not.
             Kind::Length => {
                 if value == b"0" {
@@ -141,7 +241,9 @@ impl<'h> Writer<'h> {
             }
             // Of a webhook both are part of "as it came": there is no scope that they could change, and its headers are
             // the upstream's to read.
-            Kind::RequestId | Kind::Override => permit.surface.private,
+            Kind::RequestId | Kind::Override => {
+                permit.surface.private && permit.surface.access == Access::Open
+            }
             Kind::ForwardedFor => {
                 if with.trusted {
                     self.hops.push(value);
@@ -152,34 +254,43 @@ impl<'h> Writer<'h> {
         };
         if passes {
             self.seen.add(kind);
-            field.write(&mut self.out);
+            self.out.pass(field);
         }
+    }
+
+    /// Whether it announces only what may come behind a body. Where it does not, the rest of it is written. One that
+    /// announces more than may come says nothing: each of its names is looked at.
+    fn trailer(&mut self, field: Field<'h>) -> bool {
+        if words(field.value).nth(TRAILERS).is_some() {
+            return false;
+        }
+        let passes = |name: &&[u8]| kind_of(name) == Kind::Plain && !self.nominated.has(name);
+        let left: Vec<_> = words(field.value).filter(passes).collect();
+        let whole = left.len() == words(field.value).count();
+        if !whole && !left.is_empty() {
+            self.out.list(field.name, left.into_iter());
+        }
+        whole
     }
 
     /// In one line, whatever number HTTP/2 had them in (RFC 9113, 8.2.3).
     fn cookie(&mut self, head: &Head) {
         let values: Vec<_> = head.fields.all(Kind::Cookie).collect();
-        line(&mut self.out, b"cookie", &values.join(&b"; "[..]));
+        self.out.line(b"cookie", &values.join(&b"; "[..]));
     }
 
     /// What we say ourselves.
-    fn ours(&mut self, announced: Announced, permit: &Permit<'_>, with: &Outbound<'_>) {
+    fn ours(&mut self, permit: &Permit<'_>, with: &Outbound<'_>) {
         let out = &mut self.out;
-        out.extend_from_slice(b"x-forwarded-for: ");
-        for hop in &self.hops {
-            out.extend_from_slice(hop);
-            out.extend_from_slice(b", ");
-        }
-        out.extend_from_slice(with.peer.text.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        out.list(b"x-forwarded-for", self.hops.iter().copied().chain([with.peer.text.as_bytes()]));
         if !self.seen.has(Kind::ForwardedProto) {
-            line(out, b"x-forwarded-proto", with.scheme.as_bytes());
+            out.line(b"x-forwarded-proto", with.scheme.as_bytes());
         }
         if !self.seen.has(Kind::ForwardedHost) {
-            line(out, b"x-forwarded-host", self.host);
+            out.line(b"x-forwarded-host", self.host);
         }
         if !self.seen.has(Kind::RequestId) {
-            line(out, X_REQUEST_ID, with.id.as_bytes());
+            out.line(X_REQUEST_ID, with.id.as_bytes());
         }
         if let (Some(scopes), Some(caller)) = (with.identity, &permit.caller) {
             let scopes: Vec<_> = scopes.names(caller.scopes()).collect();
@@ -190,43 +301,32 @@ impl<'h> Writer<'h> {
             ] {
                 // A team that cannot be a header value is not told rather than told wrongly.
                 if HeaderValue::from_str(value).is_ok() {
-                    line(out, name.as_bytes(), value.as_bytes());
+                    out.line(name.as_bytes(), value.as_bytes());
                 }
             }
         }
-        if permit.ask == Ask::Channel {
-            out.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n");
-        } else if self.seen.has(Kind::Te) {
-            out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
-        }
-        match announced {
-            Announced::Nothing if self.seen.has(Kind::Length) => {
-                out.extend_from_slice(b"content-length: 0\r\n");
-            }
-            Announced::Nothing => {}
-            // Writing to memory cannot fail.
-            Announced::Length(length) => _ = write!(out, "content-length: {length}\r\n"),
-            Announced::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        }
-        out.extend_from_slice(b"\r\n");
     }
 }
 
-/// Writes a client's trailers and the empty line after them, without what could not stand in its head either, and
-/// without what frames or routes a message.
+/// Writes a client's trailers and the empty line after them.
 pub fn write_trailers(out: &mut Vec<u8>, trailers: &HeaderMap) {
+    for (name, value) in passing(trailers) {
+        line(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Trailers without what could not stand in a head either, and without what frames or routes a message.
+pub fn passing(trailers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
     let mut nominated = Nominated::default();
     for value in trailers.get_all(CONNECTION) {
         nominated.read(value.as_bytes());
     }
-    for (name, value) in trailers {
+    trailers.iter().filter(move |(name, _)| {
         let token = is_token(name.as_str());
         let name = name.as_str().as_bytes();
-        if token && Kind::of(name) == Kind::Plain && !nominated.has(name) {
-            line(out, name, value.as_bytes());
-        }
-    }
-    out.extend_from_slice(b"\r\n");
+        token && Kind::of(name) == Kind::Plain && !nominated.has(name)
+    })
 }
 
 /// Sent twice, it does what it does when it is sent once (RFC 9110, 9.2.2).
@@ -251,7 +351,7 @@ mod tests {
             "connection",
             "x-mine",
         ] {
-            trailers.insert(http::HeaderName::from_static(name), HeaderValue::from_static("x-mine"));
+            trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("x-mine"));
         }
         trailers.insert("grpc-status", HeaderValue::from_static("0"));
         let mut out = Vec::new();

@@ -6,10 +6,13 @@ pub mod client;
 pub mod fault;
 pub mod frames;
 pub mod headers;
+pub mod http2;
+pub mod intake;
 pub mod resolve;
 pub mod tunnel;
 pub mod upload;
 pub mod upstream;
+pub mod watch;
 pub mod wire;
 
 use std::rc::Rc;
@@ -20,6 +23,7 @@ use http::{StatusCode, Version};
 use sha1::{Digest as _, Sha1};
 
 use crate::accept::body::{Broken, Incoming};
+use crate::config::upstream::Protocol;
 use crate::decide::permit::{Ask, Permit};
 use crate::message::answer::Answer;
 use crate::message::chunk::Chunk;
@@ -33,7 +37,9 @@ use body::Body;
 use client::{Answered, Client, Target};
 use fault::Fault;
 use headers::{Announced, Outbound, X_REQUEST_ID};
-use upload::{Progress, Upload, announced};
+use http2::Outgoing;
+use intake::{Intake, Progress, announced};
+use upload::Upload;
 
 /// What came of a request that was forwarded.
 pub struct Forwarded {
@@ -69,14 +75,25 @@ pub async fn forward(
     if matches!(announced, Announced::Length(length) if length > outbound.body_most) {
         return Err(Fault::Client(Broken::TooLarge));
     }
+    let body = if target.upstream.config.protocol == Protocol::Http1 || permit.ask == Ask::Channel {
+        body
+    } else {
+        // Seldom, and large.
+        let sent = Box::pin(over_http2(client, target, permit, head, (body, announced), outbound, progress));
+        match sent.await? {
+            Sent::Http2(forwarded) => return Ok(forwarded),
+            Sent::Not(body) => body,
+        }
+    };
     let text = headers::write(head, host, announced, permit, outbound);
-    let upload = Upload::new(text, body, announced, outbound.body_most);
-    *progress = upload.progress().cloned();
+    let intake = Intake::new(body, announced, outbound.body_most);
+    *progress = intake.progress().cloned();
+    let upload = Upload::new(text, intake);
     let Answered { head: answer, rest, lease } = client.send(target, &head.method, upload).await?;
     let status = answer.status;
     match permit.ask {
         Ask::Channel if status == StatusCode::SWITCHING_PROTOCOLS => {
-            if !is_accepted(&answer.fields, head.fields.first(Kind::WebSocketKey)) {
+            if !answer.switches || !is_accepted(&answer.fields, head.fields.first(Kind::WebSocketKey)) {
                 return Err(Fault::Upgrade);
             }
             let Some((upstream, chunk)) = lease.into_socket() else { return Err(Fault::Upgrade) };
@@ -94,6 +111,40 @@ pub async fn forward(
             Ok(Forwarded { answer: made(answer, outbound.id, body), switched: None })
         }
     }
+}
+
+/// What came of it where the upstream may speak HTTP/2.
+enum Sent {
+    /// It does.
+    Http2(Forwarded),
+    /// It does not, and the body has not been touched.
+    Not(Incoming),
+}
+
+async fn over_http2(
+    client: &Rc<Client>,
+    target: Target<'_>,
+    permit: &Permit<'_>,
+    head: &Head,
+    (body, announced): (Incoming, Announced),
+    outbound: &Outbound<'_>,
+    progress: &mut Option<Rc<Progress>>,
+) -> Result<Sent, Fault> {
+    let until = client.until(target.timeouts);
+    let Some(stream) = client.http2.place(client, target, until, &[]).await? else {
+        return Ok(Sent::Not(body));
+    };
+    let host = head.authority().unwrap_or(&target.upstream.host);
+    let authority = head.fields.first(Kind::Host).unwrap_or(host.as_bytes());
+    let uri = http2::uri(head, authority, target.upstream.tls.is_some())?;
+    let fields = headers::fields(head, host, announced, permit, outbound);
+    let intake = Intake::new(body, announced, outbound.body_most);
+    *progress = intake.progress().cloned();
+    let converses = announced == Announced::Chunked && head.version == Version::HTTP_2;
+    let request = http2::request(head.method.clone(), uri, fields);
+    let (answer, body) =
+        http2::send(client, target, until, stream, Outgoing { request, intake, converses }).await?;
+    Ok(Sent::Http2(Forwarded { answer: made(answer, outbound.id, body), switched: None }))
 }
 
 fn made(head: answer::Head, id: &Id, body: Body) -> Answer<Body> {

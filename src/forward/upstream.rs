@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 
+use super::fault::Fault;
 use crate::config::upstream::{self as written, Address};
 use crate::observe::metrics::UpstreamMeters;
 use crate::tls::originator::Originator;
@@ -56,6 +57,12 @@ impl Upstream {
         !self.addresses.load().is_empty()
     }
 
+    /// What a request to it fails with where none is.
+    #[must_use]
+    pub fn unresolved(&self) -> Fault {
+        Fault::Unresolved { upstream: self.config.name.clone() }
+    }
+
     /// Whether its addresses are its own, and not those of the upstream that it replaces.
     #[must_use]
     pub fn is_looked_up(&self) -> bool {
@@ -84,7 +91,10 @@ impl Upstream {
     /// Whether it is still at this address.
     #[must_use]
     pub fn is_at(&self, address: &SocketAddr) -> bool {
-        self.addresses.load().contains(address)
+        match &self.config.address {
+            Address::Socket(only) => only == address,
+            Address::Name { .. } => self.addresses.load().contains(address),
+        }
     }
 
     /// Its addresses, beginning with the one whose turn it is.

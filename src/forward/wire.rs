@@ -1,55 +1,29 @@
-//! One connection to an upstream: its socket, who is being waited for on it, and for how long.
-//!
-//! A request only notes what it waits for; one look a worker sees to all notes every [`TICK`](crate::accept::clock::TICK), so that no
-//! request pays for a timer, or for reading a clock, of its own.
+//! One connection of HTTP/1 to an upstream: its socket, and who is being waited for on it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite as _;
-use tokio::task::AbortHandle;
 
-use super::fault::Fault;
+use super::watch::Watch;
 use crate::accept::clock::Clock;
-use crate::config::limits::Timeouts;
 use crate::message::chunk::Chunk;
 use crate::socket::Socket;
 
-/// Who is being waited for, and so whose fault a silence is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waiting {
-    /// The upstream: the first byte of its answer.
-    FirstByte,
-    /// The upstream: the next piece of its answer.
-    Answer,
-    /// The client: the next piece of its body.
-    Client,
-    /// Both: the last byte of the answer.
-    Whole,
-}
-
-/// One connection to an upstream.
+/// One connection to an upstream, of HTTP/1.
 #[derive(Debug)]
 pub struct Wire {
     /// Where it leads.
     pub address: SocketAddr,
+    /// Who is being waited for on it.
+    pub watch: Watch,
     socket: RefCell<Socket>,
-    clock: Rc<Clock>,
-    /// How long the upstream may take to its first byte, and how long each side between two pieces: of this request.
-    limits: Cell<(Duration, Duration)>,
-    waiting: Cell<Option<(Waiting, Instant)>>,
-    /// When the answer must be whole.
-    until: Cell<Option<Instant>>,
-    expired: Cell<Option<Waiting>>,
-    answered: Cell<bool>,
-    sent: Cell<bool>,
-    upload: RefCell<Option<AbortHandle>>,
 }
 
 /// All wires of a worker.
@@ -69,22 +43,15 @@ impl Wires {
     pub fn open(&self, socket: Socket, address: SocketAddr) -> Rc<Wire> {
         let wire = Rc::new(Wire {
             address,
+            watch: Watch::new(Rc::clone(&self.clock)),
             socket: RefCell::new(socket),
-            clock: Rc::clone(&self.clock),
-            limits: Cell::default(),
-            waiting: Cell::new(None),
-            until: Cell::new(None),
-            expired: Cell::new(None),
-            answered: Cell::new(false),
-            sent: Cell::new(false),
-            upload: RefCell::new(None),
         });
         self.all.borrow_mut().push(Rc::downgrade(&wire));
         wire
     }
 
     /// What time it is.
-    pub fn clock(&self) -> &Clock {
+    pub fn clock(&self) -> &Rc<Clock> {
         &self.clock
     }
 
@@ -127,114 +94,17 @@ impl Wire {
         Rc::into_inner(this).map(|wire| wire.socket.into_inner())
     }
 
-    /// A request begins on this wire, whose answer must be whole by then.
-    pub fn begin(&self, timeouts: &Timeouts, until: Option<Instant>) {
-        self.until.set(until);
-        self.limits.set((timeouts.first_byte, timeouts.idle));
-        self.answered.set(false);
-        self.sent.set(false);
-        self.upload.replace(None);
-        self.wait_for(Waiting::FirstByte);
-    }
-
-    /// The head of the answer is there.
-    pub fn answered(&self) {
-        self.answered.set(true);
-        self.waiting.set(None);
-    }
-
-    /// The last byte of the request has been written.
-    pub fn sent(&self) {
-        self.sent.set(true);
-    }
-
-    /// Whether the upstream has all of the request.
-    #[must_use]
-    pub fn is_sent(&self) -> bool {
-        self.sent.get()
-    }
-
-    /// The client's body goes on in this task, beside the answer.
-    pub fn uploaded_by(&self, task: AbortHandle) {
-        self.upload.replace(Some(task));
-    }
-
-    /// Nothing more of the client's body is wanted.
-    pub fn end_upload(&self) {
-        if let Some(upload) = self.upload.take() {
-            upload.abort();
-        }
-    }
-
-    /// The client's body went on, or is waited for. Before the answer begins, one side has the word at a time;
-    /// after that, an open upload may rest for as long as the answer goes on, as streams both ways do.
-    pub fn upload(&self, waiting_for_client: bool) {
-        if self.answered.get() {
-            return;
-        }
-        if waiting_for_client {
-            self.wait_for(Waiting::Client);
-        } else {
-            self.wait_for(Waiting::FirstByte);
-        }
-    }
-
-    /// The next piece of the answer is waited for.
-    pub fn wait(&self) {
-        self.wait_for(Waiting::Answer);
-    }
-
-    /// The answer is whole, and the client's body is not: it may finish it, at a client's pace and no longer.
-    pub fn let_finish(&self) {
-        self.answered.set(false);
-        self.upload(true);
-    }
-
-    /// Nobody is waited for.
-    pub fn rest(&self) {
-        self.waiting.set(None);
-    }
-
-    /// The answer is whole.
-    pub fn end(&self) {
-        self.waiting.set(None);
-        self.until.set(None);
-    }
-
     /// Ends it for everybody who reads or writes on it.
     pub fn cut(&self) {
         self.socket.borrow().cut();
     }
 
-    /// The wait that was too long, if one was.
-    #[must_use]
-    pub fn fault(&self) -> Option<Fault> {
-        self.expired.get().map(|waiting| match waiting {
-            Waiting::FirstByte => Fault::FirstByteTimeout,
-            Waiting::Answer => Fault::IdleTimeout,
-            Waiting::Client => Fault::ClientTimeout,
-            Waiting::Whole => Fault::TotalTimeout,
-        })
-    }
-
-    fn wait_for(&self, whom: Waiting) {
-        let (first_byte, idle) = self.limits.get();
-        let limit = match whom {
-            Waiting::FirstByte => first_byte,
-            Waiting::Answer | Waiting::Client | Waiting::Whole => idle,
-        };
-        self.waiting.set(Some((whom, self.clock.after(limit))));
-    }
-
     /// False once there is nothing to look at any more.
     fn look(&self, now: Instant) -> bool {
-        let whole = self.until.get().map(|until| (Waiting::Whole, until));
-        let over = [self.waiting.get(), whole].into_iter().flatten().find(|(_, deadline)| *deadline <= now);
-        if let Some((waiting, _)) = over {
-            self.expired.set(Some(waiting));
+        let over = self.watch.is_over(now);
+        if over {
             self.cut();
-            self.end_upload();
         }
-        over.is_none()
+        !over
     }
 }

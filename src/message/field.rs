@@ -47,9 +47,10 @@ pub enum Kind {
     ForwardedProto,
     /// `X-Forwarded-Host`.
     ForwardedHost,
-    /// Another field that says where a request came from.
+    /// Another field that says where a request came from, or which host it asked for: what load balancers write, and what
+    /// libraries that look for a client's address read.
     Forwarded,
-    /// What only we may say, or a spelling of it; or a spelling of a field that a key is read from.
+    /// What only we may say, or another spelling of a field that means something to us.
     Forged,
     /// Would have the upstream read another method or target than the one that was decided.
     Override,
@@ -59,6 +60,24 @@ impl Kind {
     /// Of a name in lower case.
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
+        let kind = Self::as_written(name);
+        if matches!(kind, Self::Plain | Self::Forwarded)
+            && name.iter().fold(false, |any, byte| any | is_folded(*byte))
+        {
+            Self::of_spelling(name)
+        } else {
+            kind
+        }
+    }
+
+    /// Of a name that a backend may take for another: with `_` or `.` for `-`.
+    fn of_spelling(name: &[u8]) -> Self {
+        let folded: Vec<_> = name.iter().map(|byte| if is_folded(*byte) { b'-' } else { *byte }).collect();
+        let kind = Self::as_written(&folded);
+        if matches!(kind, Self::Plain | Self::Override) { kind } else { Self::Forged }
+    }
+
+    fn as_written(name: &[u8]) -> Self {
         match name {
             b"host" => Self::Host,
             b"date" => Self::Date,
@@ -72,7 +91,10 @@ impl Kind {
             b"transfer-encoding" => Self::Coding,
             b"te" => Self::Te,
             b"trailer" => Self::Trailer,
-            b"forwarded" => Self::Forwarded,
+            b"forwarded" | b"forwarded-for" | b"client-ip" | b"true-client-ip" | b"fastly-client-ip"
+            | b"cf-connecting-ip" | b"cf-pseudo-ipv4" => Self::Forwarded,
+            // Of who ends TLS in front of us (RFC 9440, 2.4).
+            b"client-cert" | b"client-cert-chain" => Self::Forwarded,
             b"sec-websocket-key" => Self::WebSocketKey,
             b"access-control-request-method" => Self::AskedMethod,
             b"scopegate-reason" => Self::Reason,
@@ -81,7 +103,7 @@ impl Kind {
             | b"proxy-authenticate"
             | b"proxy-authorization"
             | b"http2-settings" => Self::Hop,
-            [b'x', b'-' | b'_' | b'.', ..] => Self::of_extension(name),
+            [b'x', b'-', ..] => Self::of_extension(name),
             _ => Self::Plain,
         }
     }
@@ -108,31 +130,39 @@ impl Kind {
             b"x-forwarded-for" => Self::ForwardedFor,
             b"x-forwarded-proto" => Self::ForwardedProto,
             b"x-forwarded-host" => Self::ForwardedHost,
-            _ if folds_to(name, b"x-scopegate-") || is_spelling_of(name, b"x-api-key") => Self::Forged,
-            _ if folds_to(name, b"x-forwarded-") || is_spelling_of(name, b"x-real-ip") => {
-                if name.iter().any(|byte| *byte == b'_' || *byte == b'.') {
-                    Self::Forged
-                } else {
-                    Self::Forwarded
-                }
-            }
-            _ if OVERRIDES.iter().any(|known| is_spelling_of(name, known)) => Self::Override,
+            b"x-forwarded"
+            | b"x-original-forwarded-for"
+            | b"x-real-ip"
+            | b"x-client-ip"
+            | b"x-cluster-client-ip"
+            | b"x-originating-ip"
+            | b"x-remote-ip"
+            | b"x-remote-addr"
+            | b"x-appengine-user-ip"
+            | b"x-host"
+            | b"x-original-host"
+            | b"x-http-host-override" => Self::Forwarded,
+            b"x-http-method"
+            | b"x-http-method-override"
+            | b"x-method-override"
+            | b"x-original-method"
+            | b"x-http-path-override"
+            | b"x-original-path"
+            | b"x-original-uri"
+            | b"x-original-url"
+            | b"x-override-url"
+            | b"x-rewrite-uri"
+            | b"x-rewrite-url" => Self::Override,
+            _ if name.starts_with(b"x-scopegate-") => Self::Forged,
+            _ if name.starts_with(b"x-forwarded-") => Self::Forwarded,
             _ => Self::Plain,
         }
     }
 }
 
-const OVERRIDES: [&[u8]; 5] =
-    [b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-original-url", b"x-rewrite-url"];
-
-fn is_spelling_of(name: &[u8], known: &[u8]) -> bool {
-    name.len() == known.len() && folds_to(name, known)
-}
-
-/// Whether a name begins so once `_` and `.` are read as `-`; names are in lower case already.
-fn folds_to(name: &[u8], start: &[u8]) -> bool {
-    let folded = |byte: u8| if byte == b'_' || byte == b'.' { b'-' } else { byte };
-    name.len() >= start.len() && name.iter().zip(start).all(|(byte, wanted)| folded(*byte) == *wanted)
+/// CGI, and what came of it, has one letter for all of them.
+fn is_folded(byte: u8) -> bool {
+    byte == b'_' || byte == b'.'
 }
 
 /// Whether what another library takes for a name is one (RFC 9110, 5.6.2): it takes quotation marks too.
@@ -189,7 +219,15 @@ mod tests {
             &["x-scopegate-team", "x_scopegate_team", "x.scopegate-key.id", "x-scopegate-anything"],
         );
         check(Kind::Forged, &["x_forwarded_for", "x-forwarded_proto", "x_real_ip", "x.real-ip"]);
+        check(Kind::Forwarded, &["client-cert", "client-cert-chain"]);
+        check(Kind::Forged, &["client_cert", "client.cert-chain", "client-cert_chain"]);
+        check(Kind::Plain, &["client-certs", "client-cert-chai", "client", "client-c"]);
         check(Kind::Forwarded, &["x-forwarded-port", "x-forwarded-anything", "x-real-ip", "forwarded"]);
+        check(Kind::Forwarded, &["x-forwarded", "true-client-ip", "x-original-host"]);
+        check(
+            Kind::Forged,
+            &["content_length", "transfer.encoding", "x_request_id", "client_ip", "keep_alive"],
+        );
         check(Kind::ForwardedFor, &["x-forwarded-for"]);
         check(
             Kind::Override,
@@ -197,7 +235,7 @@ mod tests {
         );
         check(
             Kind::Plain,
-            &["x-scope", "x-real-ipx", "x-original-urls", "xscopegate-team", "accept", "x-", "x"],
+            &["x-scope", "x-real-ipx", "x-original-urls", "xscopegate-team", "accept", "x-", "x", "x_a", "_"],
         );
         check(Kind::Hop, &["keep-alive", "proxy-connection", "proxy-authorization"]);
         check(Kind::Forged, &["x_api_key", "x-api_key", "x.api.key"]);

@@ -59,7 +59,7 @@ pub fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 /// A part of a head: where it begins, and where it has ended. A head is far below four gigabytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Span {
+struct Span {
     from: u32,
     to: u32,
 }
@@ -101,7 +101,7 @@ pub fn kind_of(name: &[u8]) -> Kind {
 
 impl Span {
     /// Of a part of these bytes.
-    pub(super) fn of(part: &[u8], whole: &[u8]) -> Self {
+    fn of(part: &[u8], whole: &[u8]) -> Self {
         let from = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
         Self::new(from, from + part.len())
     }
@@ -113,13 +113,20 @@ impl Span {
 }
 
 impl Fields {
-    /// Of a head with these bytes, and room for so many fields.
-    pub(super) fn with(text: Vec<u8>, count: usize) -> Self {
-        Self { text, places: Vec::with_capacity(count), seen: Seen::default() }
+    /// None yet of a head with this text; there is room for so many bytes more, and so many fields.
+    #[must_use]
+    pub fn of(text: &[u8], bytes: usize, fields: usize) -> Self {
+        let mut all = Self::with_capacity(text.len() + bytes, fields);
+        all.text.extend_from_slice(text);
+        all
     }
 
-    /// One that stands in the bytes already.
-    pub(super) fn place(&mut self, kind: Kind, name: Span, value: Span) {
+    /// One that stands in the text of its head already.
+    pub fn place(&mut self, kind: Kind, text: &[u8], name: &[u8], value: &[u8]) {
+        self.put(kind, Span::of(name, text), Span::of(value, text));
+    }
+
+    fn put(&mut self, kind: Kind, name: Span, value: Span) {
         self.seen.add(kind);
         self.places.push(Place { kind, name, value });
     }
@@ -134,13 +141,13 @@ impl Fields {
         let from = self.text.len();
         line(&mut self.text, name, value);
         let behind = from + name.len() + 2;
-        self.place(kind, Span::new(from, from + name.len()), Span::new(behind, behind + value.len()));
+        self.put(kind, Span::new(from, from + name.len()), Span::new(behind, behind + value.len()));
     }
 
     /// Room for so many bytes and so many fields, and nothing in it.
     #[must_use]
     pub fn with_capacity(bytes: usize, count: usize) -> Self {
-        Self::with(Vec::with_capacity(bytes), count)
+        Self { text: Vec::with_capacity(bytes), places: Vec::with_capacity(count), seen: Seen::default() }
     }
 
     /// As another library has them. Nothing is lost: what is in a head has been read, and what we add can be a field.
@@ -151,7 +158,9 @@ impl Fields {
         let mut map = HeaderMap::with_capacity(self.places.len());
         for place in self.places {
             let name = HeaderName::from_bytes(&part(place.name));
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(part(place.value))) {
+            if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_maybe_shared(part(place.value))) {
+                // A key is kept in no table of a connection (RFC 7541, 7.1.3).
+                value.set_sensitive(matches!(place.kind, Kind::Authorization | Kind::ApiKey | Kind::Cookie));
                 map.append(name, value);
             }
         }
@@ -209,6 +218,17 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_marked_for_who_would_keep_it() {
+        let mut fields = Fields::default();
+        for name in ["authorization", "X-API-Key", "cookie", "accept"] {
+            fields.push(name.as_bytes(), b"value");
+        }
+        let map = fields.into_map();
+        let marked = ["authorization", "x-api-key", "cookie", "accept"].map(|name| map[name].is_sensitive());
+        assert_eq!(marked, [true, true, true, false]);
+    }
 
     #[test]
     fn a_long_name_is_looked_at_to_its_end() {

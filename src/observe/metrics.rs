@@ -55,6 +55,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections that were not taken, by the limit that was full.
     pub connections_refused: IntCounterVec,
+    /// Connections that ended while a request was due or had begun, or for others, by why.
+    pub cut_short: IntCounterVec,
     /// Connections without the PROXY header that they had to begin with, by what was wrong.
     pub unproxied: IntCounterVec,
     /// Connections of HTTP/2 that did not end well, by the protocol's name for why.
@@ -64,6 +66,7 @@ pub struct Metrics {
     /// Handshakes of TLS that were not, by why.
     pub handshakes_failed: IntCounterVec,
     certificate_ends: IntGaugeVec,
+    list_ends: IntGaugeVec,
     /// WebSocket tunnels that are open.
     pub tunnels: IntGauge,
     /// WebSocket tunnels that were opened.
@@ -130,7 +133,7 @@ pub struct UpstreamMeters {
     pub connects: IntCounter,
     /// Interim answers that were dropped.
     pub informational: IntCounter,
-    /// Requests that were sent a second time, because a kept connection had died.
+    /// Requests that were sent again, because a connection had died or took no more.
     pub retries: IntCounter,
     faults: IntCounterVec,
     name: Box<str>,
@@ -163,15 +166,17 @@ impl Metrics {
             upstream_connects: counters(r, "scopegate_upstream_connects_total", "Connections made to upstreams.", &["upstream"]),
             upstream_faults: counters(r, "scopegate_upstream_faults_total", "Requests that an upstream or the wire to it failed.", &["upstream", "reason"]),
             upstream_informational: counters(r, "scopegate_upstream_informational_total", "Interim (1xx) answers of upstreams that were dropped.", &["upstream"]),
-            upstream_retries: counters(r, "scopegate_upstream_retries_total", "Requests sent again because a kept connection had died.", &["upstream"]),
-            in_flight: gauge(r, "scopegate_requests_in_flight", "Requests between their head and their last byte."),
+            upstream_retries: counters(r, "scopegate_upstream_retries_total", "Requests sent again because a connection had died, or took no more.", &["upstream"]),
+            in_flight: gauge(r, "scopegate_requests_in_flight", "Requests between their head and their last byte, or their refusal."),
             connections: gauge(r, "scopegate_connections", "Connections that clients hold open."),
-            connections_refused: counters(r, "scopegate_connections_refused_total", "Connections that were not taken, by the limit that was reached.", &["limit"]),
+            connections_refused: counters(r, "scopegate_connections_refused_total", "Connections, and streams of HTTP/2, that were not taken, by the limit that was reached.", &["limit"]),
+            cut_short: counters(r, "scopegate_connections_cut_short_total", "Connections that ended before a request that was due or had begun, or to make room.", &["reason"]),
             unproxied: counters(r, "scopegate_proxy_headers_refused_total", "Connections closed because they did not begin with a PROXY header that may be believed.", &["reason"]),
             http2_broken: counters(r, "scopegate_http2_broken_total", "Connections of HTTP/2 that did not end well.", &["reason"]),
             handshakes: counters(r, "scopegate_tls_handshakes_total", "TLS handshakes with clients that were good.", &["kind"]),
             handshakes_failed: counters(r, "scopegate_tls_handshakes_failed_total", "TLS handshakes with clients that failed.", &["reason"]),
             certificate_ends: gauges(r, "scopegate_certificate_expiry_timestamp_seconds", "When a certificate of a listener ends.", &["file"]),
+            list_ends: gauges(r, "scopegate_revocation_list_expiry_timestamp_seconds", "When a newer revocation list of a listener is due.", &["file"]),
             tunnels: gauge(r, "scopegate_tunnels", "WebSocket tunnels that are open."),
             tunnels_opened: counter(r, "scopegate_tunnels_opened_total", "WebSocket tunnels that were opened."),
             lines_dropped: counter(r, "scopegate_access_log_dropped_total", "Access log lines that nobody read in time."),
@@ -334,10 +339,11 @@ impl Metrics {
         self.reloads.with_label_values(&[file, result.label()]).inc();
     }
 
-    /// Says when a certificate ends.
-    pub fn certificate_ends(&self, file: &str, at: SystemTime) {
+    /// Says when a certificate or a list ends.
+    pub fn ends(&self, file: &str, is_list: bool, at: SystemTime) {
+        let gauge = if is_list { &self.list_ends } else { &self.certificate_ends };
         let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.certificate_ends.with_label_values(&[file]).set(i64::try_from(at.as_secs()).unwrap_or(i64::MAX));
+        gauge.with_label_values(&[file]).set(i64::try_from(at.as_secs()).unwrap_or(i64::MAX));
     }
 
     /// Says which configuration is in force.
@@ -358,7 +364,9 @@ impl UpstreamMeters {
                 | Reason::ClientInvalid
                 | Reason::ClientGone
                 | Reason::BodyTooLarge
+                | Reason::TargetInvalid
                 | Reason::KeyRevoked
+                | Reason::KeysUnavailable
         );
         if others {
             return;

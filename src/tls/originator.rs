@@ -17,8 +17,39 @@ use crate::config::tls::Pair;
 use crate::config::trust::Trust;
 use crate::socket::Socket;
 
-/// What we say on the way in (RFC 7301).
-const PROTOCOL: &[u8] = b"http/1.1";
+/// HTTP/2, as TLS names it (RFC 9113, 3.2).
+const HTTP2: &[u8] = b"h2";
+
+/// What we offer to speak under TLS (RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// HTTP/1.1. Who chooses nothing speaks that.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Both, and HTTP/2 first.
+    Either,
+}
+
+impl Offer {
+    fn names(self) -> Vec<Vec<u8>> {
+        let names: &[&[u8]] = match self {
+            Self::Http1 => &[b"http/1.1"],
+            Self::Http2 => &[HTTP2],
+            Self::Either => &[HTTP2, b"http/1.1"],
+        };
+        names.iter().map(|name| name.to_vec()).collect()
+    }
+
+    /// Whether HTTP/2 was chosen, which must be where nothing else was offered.
+    fn chosen(self, name: Option<&[u8]>) -> io::Result<bool> {
+        let http2 = name == Some(HTTP2);
+        if self == Self::Http2 && !http2 {
+            return Err(io::Error::other("it does not choose HTTP/2 (ALPN)"));
+        }
+        Ok(http2)
+    }
+}
 
 /// What begins TLS towards an upstream. All workers have the same; a change of its files is one for the next connection.
 #[derive(Debug)]
@@ -48,7 +79,7 @@ impl Originator {
                 })?
             }
         };
-        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        config.alpn_protocols = Offer::Http1.names();
         Ok(Arc::new(config))
     }
 
@@ -69,26 +100,32 @@ impl Originator {
         self.written.files()
     }
 
-    /// Shakes hands.
-    pub async fn connect(&self, tcp: TcpStream) -> io::Result<Socket> {
+    /// Shakes hands; says whether HTTP/2 was chosen, too.
+    pub async fn connect(&self, tcp: TcpStream, offer: Offer) -> io::Result<(Socket, bool)> {
         let config = self.current.load_full();
-        let config =
+        let mut config =
             config.ok_or_else(|| io::Error::other("no good authorities or certificate have been read"))?;
+        if offer != Offer::Http1 {
+            // The sessions that may be resumed are shared all the same.
+            Arc::make_mut(&mut config).alpn_protocols = offer.names();
+        }
         let stream = TlsConnector::from(config).connect(self.written.server_name.clone(), tcp).await?;
-        Ok(Socket::Tls(Box::new(stream.into())))
+        let http2 = offer.chosen(stream.get_ref().1.alpn_protocol())?;
+        Ok((Socket::Tls(Box::new(stream.into())), http2))
     }
 
     /// Shakes hands, and waits for it; for who asks whether it would work.
-    pub fn try_once(written: &Trust, mut tcp: Blocking, limit: Duration) -> io::Result<()> {
-        let config = Self::read(written).map_err(|problem| io::Error::other(problem.in_a_line()))?;
+    pub fn try_once(written: &Trust, offer: Offer, tcp: &mut Blocking, limit: Duration) -> io::Result<()> {
+        let mut config = Self::read(written).map_err(|problem| io::Error::other(problem.in_a_line()))?;
+        Arc::make_mut(&mut config).alpn_protocols = offer.names();
         let mut connection =
             ClientConnection::new(config, written.server_name.clone()).map_err(io::Error::other)?;
         tcp.set_read_timeout(Some(limit))?;
         while connection.is_handshaking() {
-            if connection.complete_io(&mut tcp)? == (0, 0) {
+            if connection.complete_io(tcp)? == (0, 0) {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
         }
-        Ok(())
+        offer.chosen(connection.alpn_protocol()).map(drop)
     }
 }

@@ -1,11 +1,10 @@
 //! What every source of keys must do, whatever it is: one table for all of them, each with its real server.
 
-use crate::harness::client::ask;
+use crate::harness::eventually;
+use crate::harness::lives::{CALLS, COUNT, Lives, endless, inside};
 use crate::harness::scopegate::{Scopegate, Setup, told};
 use crate::harness::stores::{Row, Store, Team, stores};
 use crate::harness::upstream::Upstream;
-use crate::harness::{bearer, eventually};
-use crate::revocation::{CALLS, COUNT, Lives, endless, inside};
 
 const KEY: &str = "sk_live_a";
 const OTHER: &str = "sk_live_b";
@@ -120,22 +119,15 @@ fn what_lives_on_a_key_ends_with_it() {
             |store| store.remove(KEY),
         ];
         for end in ends {
+            until("the key", &scopegate, KEY, 200, "");
             let lives = Lives::begin(&scopegate, KEY);
-            inside(&scopegate, 2.0 * COUNT);
+            eventually("all to be inside", || (inside(&scopegate) == 2.0 * COUNT).then_some(()));
             end(&mut *store);
             lives.ended();
-            inside(&scopegate, COUNT);
+            eventually("the others alone", || (inside(&scopegate) == COUNT).then_some(()));
             store.key(KEY, &Row::default());
-            until_open(&scopegate);
-            inside(&scopegate, COUNT);
         }
         assert_eq!(scopegate.metric("scopegate_revocation_seconds_count"), 3.0, "{name}");
         drop(others);
     }
-}
-
-/// Until a request with the key is admitted.
-fn until_open(scopegate: &Scopegate) {
-    let asked = || ask(scopegate.address, "GET", "/api/v1/apps", &bearer(KEY), "").status;
-    eventually("the key", || (asked() == 200).then_some(()));
 }

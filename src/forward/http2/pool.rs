@@ -1,0 +1,120 @@
+//! The connections of HTTP/2 of one worker.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::time::Instant;
+
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::connection::Connection;
+use super::stream::Stream;
+use crate::config::upstream::Protocol;
+use crate::forward::client::{Client, Target, dial};
+use crate::forward::fault::Fault;
+use crate::forward::upstream::Upstream;
+use crate::tls::originator::Offer;
+
+/// The connections of HTTP/2 of one worker, and the requests on them.
+#[derive(Debug, Default)]
+pub struct Pool {
+    sides: RefCell<Vec<(u64, Rc<Side>)>>,
+    streams: RefCell<Vec<Weak<Stream>>>,
+}
+
+/// What a worker has towards one upstream.
+#[derive(Debug, Default)]
+struct Side {
+    connections: RefCell<Vec<Rc<Connection>>>,
+    /// Who connects: the others wait, and use what comes of it.
+    turn: Mutex<()>,
+    /// It last chose HTTP/1.1, where nobody can use the connection of another.
+    http1: Cell<bool>,
+}
+
+impl Side {
+    /// The first with room: the others may grow old and go.
+    fn room(&self, upstream: &Upstream, now: Instant, but: &[Rc<Connection>]) -> Option<Rc<Connection>> {
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|connection| connection.is_kept(now));
+        let fits = |connection: &&Rc<Connection>| {
+            connection.has_room(upstream, now) && !but.iter().any(|other| Rc::ptr_eq(other, connection))
+        };
+        connections.iter().find(fits).cloned()
+    }
+}
+
+impl Pool {
+    /// A place for a request, on another connection than these; `None` where the upstream chose HTTP/1.1, and the
+    /// client has a connection to go on with.
+    pub(in crate::forward) async fn place(
+        &self,
+        client: &Client,
+        target: Target<'_>,
+        until: Option<Instant>,
+        but: &[Rc<Connection>],
+    ) -> Result<Option<Rc<Stream>>, Fault> {
+        let Target { upstream, timeouts } = target;
+        let side = self.side(upstream);
+        let clock = client.clock();
+        let begin = |connection| {
+            let stream = Stream::begin(connection, target, until, clock);
+            self.streams.borrow_mut().push(Rc::downgrade(&stream));
+            Some(stream)
+        };
+        if let Some(connection) = side.room(upstream, clock.now(), but) {
+            return Ok(begin(connection));
+        }
+        let auto = upstream.config.protocol == Protocol::Auto;
+        if auto && client.has_kept(upstream) {
+            return Ok(None);
+        }
+        let _turn = if side.http1.get() {
+            None
+        } else {
+            let turn = timeout(timeouts.connect, side.turn.lock()).await;
+            let late = || match upstream.addresses().first() {
+                Some(address) => Fault::ConnectTimeout { address: *address },
+                None => upstream.unresolved(),
+            };
+            Some(turn.map_err(|_| late())?)
+        };
+        if let Some(connection) = side.room(upstream, clock.now(), but) {
+            return Ok(begin(connection));
+        }
+        let offer = if auto { Offer::Either } else { Offer::Http2 };
+        let dialled = client.connect(target, until, async |address| {
+            let (socket, http2) = dial(upstream, address, offer).await?;
+            if auto && !http2 {
+                client.keep_new(target, socket, address);
+                return Ok(None);
+            }
+            Connection::open(socket, address, clock.now() + timeouts.pool).await.map(Rc::new).map(Some)
+        });
+        let connection = dialled.await?;
+        side.http1.set(connection.is_none());
+        Ok(connection.and_then(|connection| {
+            side.connections.borrow_mut().push(Rc::clone(&connection));
+            begin(connection)
+        }))
+    }
+
+    fn side(&self, upstream: &Upstream) -> Rc<Side> {
+        let mut sides = self.sides.borrow_mut();
+        if let Some((_, side)) = sides.iter().find(|(id, _)| *id == upstream.id) {
+            return Rc::clone(side);
+        }
+        let side = Rc::<Side>::default();
+        sides.push((upstream.id, Rc::clone(&side)));
+        side
+    }
+
+    /// Ends waits that are over and connections that nobody used.
+    pub(in crate::forward) fn sweep(&self, now: Instant) {
+        self.streams.borrow_mut().retain(|stream| stream.upgrade().is_some_and(|stream| stream.look(now)));
+        self.sides.borrow_mut().retain(|(_, side)| {
+            side.connections.borrow_mut().retain(|connection| connection.is_kept(now));
+            Rc::strong_count(side) > 1 || !side.connections.borrow().is_empty()
+        });
+    }
+}

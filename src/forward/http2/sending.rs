@@ -1,0 +1,123 @@
+//! A client's body on its way over HTTP/2, as far as the upstream takes it.
+
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+
+use crate::accept::body::Broken;
+use crate::forward::headers::passing;
+use crate::forward::intake::{Intake, Piece, Progress};
+use crate::forward::watch::Watch;
+
+/// A client's body on its way.
+#[derive(Debug)]
+pub(super) struct Sending {
+    intake: Intake,
+    /// `None` before there is one, and once the upstream takes no more: what is still to come goes nowhere.
+    stream: Option<SendStream<Bytes>>,
+    /// What has come, and has not been taken.
+    piece: Bytes,
+    /// Nothing of it has come.
+    untouched: bool,
+    /// Its end has been said.
+    ended: bool,
+}
+
+impl Sending {
+    /// Of this body.
+    pub(super) fn new(intake: Intake) -> Self {
+        let ended = intake.is_over();
+        Self { intake, stream: None, piece: Bytes::new(), untouched: true, ended }
+    }
+
+    /// There is none.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.intake.progress().is_none()
+    }
+
+    /// It can be sent on another stream.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.untouched
+    }
+
+    /// What is known of it, where there is one.
+    pub(super) fn progress(&self) -> Option<&Rc<Progress>> {
+        self.intake.progress()
+    }
+
+    /// It goes over this one.
+    pub(super) fn on(&mut self, stream: SendStream<Bytes>) {
+        self.stream = Some(stream);
+    }
+
+    /// Half a body must not look like a whole one.
+    pub(super) fn cut(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            stream.send_reset(Reason::CANCEL);
+        }
+    }
+
+    /// Sends what there is to send; ready when the upstream has all of it, or takes no more.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, watch: &Watch) -> Poll<Result<(), Broken>> {
+        loop {
+            while !self.piece.is_empty() {
+                ready!(self.poll_piece(cx));
+                if self.stream.is_some() {
+                    watch.upload(false);
+                }
+            }
+            if self.intake.is_over() {
+                if !std::mem::replace(&mut self.ended, true) {
+                    self.send(Bytes::new(), true);
+                }
+                watch.sent();
+                return Poll::Ready(Ok(()));
+            }
+            let Poll::Ready(next) = self.intake.poll_next(cx) else {
+                watch.upload(true);
+                return Poll::Pending;
+            };
+            self.untouched = false;
+            match next? {
+                Piece::Data(data) => self.piece = data,
+                Piece::Trailers(trailers) => {
+                    let passing = passing(&trailers).map(|(name, value)| (name.clone(), value.clone()));
+                    let trailers = passing.collect();
+                    self.ended = true;
+                    if self.stream.as_mut().is_some_and(|stream| stream.send_trailers(trailers).is_err()) {
+                        self.stream = None;
+                    }
+                }
+                Piece::End => {}
+            }
+        }
+    }
+
+    /// Sends as much of the piece as the upstream takes.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(stream) = &mut self.stream else {
+            self.piece.clear();
+            return Poll::Ready(());
+        };
+        stream.reserve_capacity(self.piece.len());
+        while stream.capacity() == 0 {
+            if !matches!(ready!(stream.poll_capacity(cx)), Some(Ok(_))) {
+                // What the upstream has answered says what became of the request.
+                self.stream = None;
+                return Poll::Ready(());
+            }
+        }
+        let part = self.piece.split_to(stream.capacity().min(self.piece.len()));
+        self.ended = self.piece.is_empty() && self.intake.is_over();
+        self.send(part, self.ended);
+        Poll::Ready(())
+    }
+
+    fn send(&mut self, data: Bytes, ends: bool) {
+        if self.stream.as_mut().is_some_and(|stream| stream.send_data(data, ends).is_err()) {
+            self.stream = None;
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! HTTP/2 towards upstreams that is agreed on under TLS.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use crate::channel::echo;
+use crate::harness::client::get;
+use crate::harness::http2::{Call, Http2};
+use crate::harness::scopegate::{Scopegate, Setup};
+use crate::harness::tls::Authority;
+use crate::http2_upstream::check;
+
+/// A server behind TLS, by the protocol that is chosen for it.
+type Server = (&'static str, SocketAddr);
+
+/// scopegate in front of what speaks TLS at this address.
+fn start(secured: SocketAddr, protocol: &str, authority: &Authority) -> Scopegate {
+    let at = format!(
+        "'{secured}', protocol: {protocol}, tls: {{ ca_file: ca.pem, server_name: telapi.internal }}"
+    );
+    let mut setup = Setup::at(&at, &at);
+    if protocol == "http2" {
+        setup = setup.with("    upgrade: websocket\n", "");
+    }
+    let folder = setup.write();
+    fs::write(folder.path().join("ca.pem"), authority.pem()).expect("a file");
+    let scopegate = Scopegate::start(folder);
+    scopegate.ready();
+    scopegate
+}
+
+#[test]
+fn the_protocol_is_what_both_can_speak() {
+    let (http1, authority) = (echo(), Authority::new());
+    let http2 = Http2::with(|mut call: Call| async move { call.reply(200, &[], "over HTTP/2") });
+    let (one, two) = (("http/1.1", http1.address), ("h2", http2.address));
+    let cases: [(&str, &[Server], &str); 8] = [
+        // A server may like another better than we do.
+        ("auto", &[two, one], "over HTTP/2"),
+        ("auto", &[one, two], "hello"),
+        ("auto", &[one], "hello"),
+        ("auto", &[("", http1.address)], "hello"),
+        ("http1", &[one, two], "hello"),
+        ("http2", &[one, two], "over HTTP/2"),
+        ("http2", &[one], "upstream_tls"),
+        ("http2", &[("", http2.address)], "upstream_tls"),
+    ];
+    for (protocol, servers, wanted) in cases {
+        let secured = authority.vouch_for("telapi.internal", servers);
+        let scopegate = start(secured, protocol, &authority);
+        for _ in 0..2 {
+            let answer = get(scopegate.address, "/health", "");
+            let said = if answer.reason().is_empty() { answer.text() } else { answer.reason().to_owned() };
+            assert_eq!(said, wanted, "{protocol} {servers:?}");
+        }
+        let connects = scopegate.metric("scopegate_upstream_connects_total{upstream=\"telapi\"}");
+        let good = wanted != "upstream_tls";
+        assert_eq!(connects, f64::from(u8::from(good)), "{protocol} {servers:?}");
+        assert_eq!(check(&scopegate).contains("no TLS with"), !good, "{protocol} {servers:?}");
+    }
+    assert!(http2.seen().iter().all(|seen| seen.uri.scheme_str() == Some("https")));
+}
+
+#[test]
+fn a_websocket_is_opened_over_http1_whatever_else_is_spoken() {
+    let (http1, authority) = (echo(), Authority::new());
+    let http2 = Http2::with(|mut call: Call| async move { call.reply(200, &[], "over HTTP/2") });
+    let servers = [("h2", http2.address), ("http/1.1", http1.address)];
+    let scopegate = start(authority.vouch_for("telapi.internal", &servers), "auto", &authority);
+    assert_eq!(get(scopegate.address, "/health", "").text(), "over HTTP/2");
+    let (mut channel, _) = tungstenite::client(
+        format!("ws://{}/ws/session?sessionId=s&token=t", scopegate.address),
+        std::net::TcpStream::connect(scopegate.address).expect("a connection"),
+    )
+    .expect("a channel");
+    channel.send(tungstenite::Message::text("one")).expect("a channel");
+    assert_eq!(channel.read().expect("an echo"), tungstenite::Message::text("one"));
+    assert_eq!(get(scopegate.address, "/health", "").text(), "over HTTP/2");
+}
