@@ -139,8 +139,9 @@ impl Keeper {
                 Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
             let turns = Semaphore::new(self.bounds.at_once);
             let strangers = Strangers::new(self.bounds.rate, Instant::now());
-            let (flights, garbage, undefined) = Default::default();
+            let (flights, garbage) = Default::default();
             let (writer, waiting) = (Writer::new(self.written), Cell::new(0));
+            let undefined = Undefined::default();
             let desk =
                 Desk { keeper: self, source, flights, turns, writer, garbage, undefined, strangers, waiting };
             let desk = Rc::new(desk);

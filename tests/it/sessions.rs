@@ -61,9 +61,15 @@ pub fn mint(scopegate: &Scopegate, key: &str, session: &str, form: &str) {
     assert!(answer.whole, "{form}: {answer:?}");
 }
 
-pub fn open(scopegate: &Scopegate, session: &str) -> Client {
+/// A handshake that has not been answered.
+pub fn asking(scopegate: &Scopegate, session: &str) -> Client {
     let mut client = Client::connect(scopegate.address);
     client.send(request("GET", &format!("/ws/session?sessionId={session}&token=t"), HANDSHAKE, ""));
+    client
+}
+
+pub fn open(scopegate: &Scopegate, session: &str) -> Client {
+    let mut client = asking(scopegate, session);
     assert_eq!(client.head().0, 101);
     client
 }

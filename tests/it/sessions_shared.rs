@@ -1,14 +1,19 @@
 //! A session is minted through one replica and opened through another: Redis, where keys are, says whose it is.
 
+use std::io::Read as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
 use redis::Commands as _;
 
 use crate::harness::client::Client;
-use crate::harness::eventually;
 use crate::harness::redis::Redis;
 use crate::harness::scopegate::{Scopegate, told};
 use crate::harness::stores::{Row, Store as _, Team};
 use crate::harness::upstream::Upstream;
-use crate::sessions::{mint, open, setup, telapi, tunnels};
+use crate::harness::{PATIENCE, eventually};
+use crate::sessions::{asking, mint, open, setup, telapi, tunnels};
 
 const KEY: &str = "sk_live_a";
 const OTHER: &str = "sk_live_b";
@@ -46,8 +51,8 @@ fn attributed(replica: &Scopegate, session: &str) -> Client {
     let known = || replica.metric("scopegate_session_channels");
     let before = known();
     eventually("its owner", || {
-        let channel = open(replica, session);
-        (known() > before).then_some(channel)
+        let mut channel = asking(replica, session);
+        (channel.head().0 == 101 && known() > before).then_some(channel)
     })
 }
 
@@ -187,4 +192,42 @@ fn a_reload_may_begin_it_and_what_is_noted_is_no_news_of_keys() {
     assert_eq!(news(), before);
     let texts: Vec<String> = redis.connection().keys("scopegate:session:*").expect("redis-server");
     assert_eq!(texts.len(), 1, "what was minted before was nobody's: {texts:?}");
+}
+
+#[test]
+fn made_up_sessions_keep_no_other_from_its_owner() {
+    let (upstream, Some(mut redis)) = (Upstream::with(telapi), Redis::start()) else { return };
+    let [first, second] = replicas(&mut redis, &upstream);
+    let sessions: Vec<_> = (0..10).map(|number| format!("s{number}")).collect();
+    for session in &sessions {
+        mint(&first, KEY, session, "whole");
+    }
+    eventually("the notes", || (ledger(&first, "keep", "kept") == 10.0).then_some(()));
+    let (done, second, began) = (AtomicBool::new(false), &second, Instant::now());
+    let flood = |thief: usize| {
+        for round in (0..).take_while(|_| !done.load(Ordering::Relaxed) && began.elapsed() < PATIENCE) {
+            let ask = |number| asking(second, &format!("made-up-{thief}-{round}-{number}"));
+            let mut channels: Vec<_> = (0..32).map(ask).collect();
+            // What it is told is nothing to it.
+            for channel in &mut channels {
+                let _ = channel.stream.read(&mut [0; 64]);
+            }
+        }
+    };
+    let took: Vec<_> = thread::scope(|scope| {
+        let flood = &flood;
+        for thief in 0..4 {
+            scope.spawn(move || flood(thief));
+        }
+        let took = sessions.iter().map(|session| {
+            let began = Instant::now();
+            (attributed(second, session), began.elapsed())
+        });
+        let (_channels, took): (Vec<_>, _) = took.unzip();
+        done.store(true, Ordering::Relaxed);
+        took
+    });
+    let (made_up, failed) = (ledger(second, "find", "unknown"), ledger(second, "find", "failed"));
+    println!("{made_up} made-up sessions, {failed} failures meanwhile; the others were known after {took:?}");
+    assert!(made_up > 0.0);
 }

@@ -40,7 +40,8 @@ const AGAIN: Duration = Duration::from_millis(50);
 const WAITING: usize = 4_096;
 /// Commands at once: whoever makes up sessions does not get all of the server.
 const AT_ONCE: usize = 64;
-/// A server that has failed is not asked by channels for so long.
+/// A server that has failed so often in a row is not asked by channels for so long; one that is late in a bad moment is.
+const FAILURES: u32 = 8;
 const REST: Duration = Duration::from_secs(1);
 /// A note that could not be kept is tried again after each of these: a server that fails over is back by then.
 const PAUSES: [Duration; 4] =
@@ -77,6 +78,8 @@ struct Desk {
     finds: Arc<Semaphore>,
     keeps: Arc<Semaphore>,
     turns: Semaphore,
+    /// In a row.
+    failures: Cell<u32>,
     rests_until: Cell<Option<Instant>>,
     failed: Seldom,
 }
@@ -98,6 +101,7 @@ impl Ledger {
                 finds: Arc::new(Semaphore::new(WAITING)),
                 keeps: Arc::new(Semaphore::new(WAITING)),
                 turns: Semaphore::new(AT_ONCE),
+                failures: Cell::default(),
                 rests_until: Cell::default(),
                 failed: Seldom::default(),
             };
@@ -180,6 +184,7 @@ impl Desk {
         });
         let error = match asking.await {
             Ok(Ok(owner)) => {
+                self.failures.set(0);
                 self.count("find", if owner.is_some() { "known" } else { "unknown" });
                 return owner;
             }
@@ -187,8 +192,16 @@ impl Desk {
             Err(_) => SourceError::Late { name: "redis" },
         };
         self.count("find", "failed");
-        self.rests_until.set(Some(Instant::now() + REST));
         self.warn(&error);
+        // What stands there of one session says nothing of the server.
+        if !matches!(error, SourceError::Invalid { .. }) {
+            self.failures.set(self.failures.get() + 1);
+        }
+        if self.failures.get() >= FAILURES {
+            // One more is enough when it has rested.
+            self.failures.set(FAILURES - 1);
+            self.rests_until.set(Some(Instant::now() + REST));
+        }
         None
     }
 
