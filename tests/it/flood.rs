@@ -59,7 +59,7 @@ fn a_flood_of_made_up_keys_costs_the_server_its_rate_and_nobody_else_anything() 
     endpoint.key(SELDOM, &Row { id: "id-seldom", ..Row::default() });
     let cache = "rate: 50, fresh: 100ms, stale: 300ms, timeout: 5s";
     let scopegate =
-        setup(&upstream, &endpoint.url(), "", cache).and("limits: { connections_per_client: 1000 }").start();
+        setup(&upstream, &endpoint.url(), "", cache).and("limits: { connections_per_client: 2000 }").start();
     scopegate.ready();
     assert_eq!((told(&scopegate, KEY).0, told(&scopegate, SELDOM).0), (200, 200));
     let (began, over) = (Instant::now(), Arc::<AtomicBool>::default());
