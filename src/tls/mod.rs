@@ -36,8 +36,8 @@ const SUITES_13: [CipherSuite; 3] = [
 #[derive(Debug)]
 pub struct Terms {
     any: Arc<ServerConfig>,
-    /// The same with [`read::HYBRID`] alone, where we have that. Of the groups of a client rustls takes the first that we have, too; for who
-    /// has this one, however far behind, we have no other.
+    /// The same with [`read::HYBRID`] alone, where we have that. rustls takes the first of a client's groups that we have;
+    /// for who has this one, however far behind, we have no other.
     hybrid: Arc<ServerConfig>,
 }
 

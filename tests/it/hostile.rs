@@ -302,9 +302,14 @@ fn an_upstream_that_takes_no_connection_is_given_up_in_time() {
     let patience = std::time::Duration::from_millis(200);
     let waiting: Vec<_> = (0..8).map_while(|_| TcpStream::connect_timeout(&address, patience).ok()).collect();
     let address = address.to_string();
-    let scopegate = Setup::at(&address, &address).and("timeouts: { connect: 300ms }").start();
-    let answer = get(scopegate.address, "/health", "");
-    assert_eq!((answer.status, answer.reason()), (504, "upstream_connect_timeout"));
+    // For all, or for a route.
+    let route = "{ GET /health: { timeouts: { connect: 300ms } } }";
+    for (all, routes) in [("300ms", "[GET /health]"), ("60s", route)] {
+        let setup = Setup::at(&address, &address).and(&format!("timeouts: {{ connect: {all} }}"));
+        let scopegate = setup.with("[GET /health]", routes).start();
+        let answer = get(scopegate.address, "/health", "");
+        assert_eq!((answer.status, answer.reason()), (504, "upstream_connect_timeout"), "{all}");
+    }
     drop(waiting);
 }
 
