@@ -218,11 +218,13 @@ fn a_request_that_was_not_looked_at_is_sent_again_and_no_other() {
     let reset = |stream: u32, code: u32| Some(frame(3, 0, stream, &code.to_be_bytes()));
     let refused = move |stream: u32| reset(stream, 7);
     let goaway = |_| Some(frame(7, 0, 0, &[0; 8]));
-    let cases: [(&str, &str, First, u16, usize); 7] = [
+    let (little, much) = ("body", "x".repeat(10_000));
+    let cases: [(&str, &str, First, u16, usize); 8] = [
         ("POST", "", Box::new(refused), 200, 2),
         ("POST", "", Box::new(goaway), 200, 2),
-        // It may have seen some of the body.
-        ("POST", "body", Box::new(refused), 502, 1),
+        ("POST", little, Box::new(refused), 200, 2),
+        // What has come of it is not held.
+        ("POST", &much, Box::new(refused), 502, 1),
         // It was looked at.
         ("POST", "", Box::new(move |stream| reset(stream, 2)), 502, 1),
         ("GET", "", Box::new(move |stream| reset(stream, 2)), 502, 1),
@@ -243,6 +245,29 @@ fn a_request_that_was_not_looked_at_is_sent_again_and_no_other() {
         assert_eq!(count.load(Ordering::SeqCst), times, "{number}");
         assert_eq!(retries(&scopegate), (times - 1) as f64, "{number}");
     }
+}
+
+#[test]
+fn a_body_that_is_sent_again_is_whole() {
+    let before = Arc::new(AtomicUsize::new(0));
+    let upstream = Http2::with(move |mut call: Call| {
+        let first = before.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            if first {
+                // After it has come.
+                let _ = call.body.data().await;
+                return call.respond.send_reset(Reason::REFUSED_STREAM);
+            }
+            let (body, _) = call.rest().await;
+            call.reply(200, &[], body);
+        }
+    });
+    let scopegate = setup(upstream.address).start();
+    let body = "x".repeat(3_000);
+    let answer = ask(scopegate.address, "POST", "/api/v1/webhooks/a", "", &body);
+    assert_eq!((answer.status, answer.text()), (200, body));
+    let line = scopegate.log_line(|line| line["method"] == "POST");
+    assert_eq!((&line["reason"], &line["received"]), (&"passed".into(), &3_000.into()));
 }
 
 #[test]
