@@ -26,6 +26,7 @@ use crate::config::upstream::Address;
 use crate::forward::resolve::look_up;
 use crate::gateway::Gateway;
 use crate::keys::change::Changes;
+use crate::keys::sessions::Sessions;
 use crate::observe::lines::{self, Lines};
 use crate::observe::metrics::Metrics;
 use crate::reload::{Files, Reloader};
@@ -87,7 +88,8 @@ impl App {
         let (leave, drain) = Leave::new();
         let reloader = Reloader::new(files, Arc::clone(&current), Arc::clone(&metrics), changes.clone());
         let crowd = Crowd::new(metrics.connections.clone(), metrics.connections_refused.clone());
-        let shared = Shared { current, metrics, crowd, changes, sessions: Arc::default(), drain };
+        let sessions = Arc::new(Sessions::new(&metrics));
+        let shared = Shared { current, metrics, crowd, changes, sessions, drain };
         Ok(Self { shared, leave, reloader, admin, listeners, bound })
     }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::{StatusCode, Version};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::accept::Switch;
@@ -22,13 +23,13 @@ use crate::config::surface::{Channel, ChannelRefusal, OnFlagOff};
 use crate::decide::call::Call;
 use crate::exchange::{Exchange, Stay};
 use crate::forward::body::Body;
+use crate::forward::fault::Fault;
 use crate::forward::frames::Frames;
 use crate::forward::headers::{SCOPEGATE_REASON, X_REQUEST_ID};
 use crate::forward::tunnel::{self, End, Side, Stop};
 use crate::forward::{self, Switched};
-use crate::keys::guests::Guest;
+use crate::keys::guests::{Ended, Guest};
 use crate::message::answer::Answer;
-use crate::message::field::Kind;
 use crate::message::fields::Fields;
 use crate::observe::reason::Reason;
 use crate::observe::record::Id;
@@ -36,6 +37,8 @@ use crate::snapshot::Current;
 
 /// A channel that is closed because we leave: the SDK comes back, to another replica.
 const GOING_AWAY: u16 = 1001;
+/// One whose key nobody can say anything of: the SDK comes back, and is told then (RFC 6455, 7.4.2; registered with IANA).
+const TRY_AGAIN_LATER: u16 = 1013;
 /// Refused channels of one worker that are being told so at once; beyond it they get an HTTP answer.
 const TELLING: usize = 256;
 /// How long one may take to hear it.
@@ -65,14 +68,25 @@ async fn run(
     let surface = exchange.surface().map(|surface| surface.name.clone()).unwrap_or_default();
     let code = exchange.channel().map_or(Channel::REVOKED, |channel| channel.revoke_code);
     let idle = exchange.snapshot().live().timeouts.tunnel;
-    let stop = async {
-        tokio::select! {
+    // A task of its own: each frame would ask all that may end the channel.
+    let mut watching = spawn_local(async move {
+        let stop = tokio::select! {
             stop = stop(current, drain, surface) => stop,
-            () = revoked(guest.as_ref()) => revocation(code),
-        }
+            ended = revoked(guest.as_ref()) => revocation(&ended, code),
+        };
+        (stop, guest)
+    });
+    // Who has to leave has left when the channel is closed.
+    let mut leaving = None;
+    let stop = async {
+        let Ok((stop, guest)) = (&mut watching).await else { return pending().await };
+        leaving = guest;
+        stop
     };
     let cut = client.socket.cut();
     let ended = tunnel::run(client, upstream, &chunk, idle, stop).await;
+    watching.abort();
+    drop(leaving);
     if let (End::Broken | End::Idle, Some(cut)) = (ended.end, cut) {
         cut.abort();
     }
@@ -91,15 +105,16 @@ async fn run(
 }
 
 /// Ready when the key that the channel was opened with may not be used any more.
-async fn revoked(guest: Option<&Guest<Stay>>) {
+async fn revoked(guest: Option<&Guest<Stay>>) -> Ended {
     match guest {
-        Some(guest) => drop(poll_fn(|cx| guest.poll_ended(cx)).await),
+        Some(guest) => poll_fn(|cx| guest.poll_ended(cx)).await,
         None => pending().await,
     }
 }
 
-fn revocation(code: u16) -> Stop {
-    let reason = Reason::KeyRevoked;
+fn revocation(ended: &Ended, code: u16) -> Stop {
+    let reason = Fault::Revoked(ended.reason).reason();
+    let code = if reason == Reason::KeysUnavailable { TRY_AGAIN_LATER } else { code };
     Stop { reason, code, message: Some(error_message(reason, reason.row().message, "", "")) }
 }
 
@@ -187,8 +202,7 @@ impl Handshake {
     /// Of a request, if it is one.
     #[must_use]
     pub fn of(call: &Call<'_>) -> Option<Self> {
-        let key = call.fields.first(Kind::WebSocketKey).filter(|_| call.is_websocket())?;
-        let accept = forward::accept_of(key);
+        let accept = forward::accept_of(call.handshake().ok()?);
         let mut pairs = call.query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         let session = pairs.find(|(name, _)| *name == "sessionId").map_or("", |(_, value)| value);
         let session = percent_encoding::percent_decode_str(session).decode_utf8_lossy().into_owned();

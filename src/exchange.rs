@@ -15,6 +15,7 @@ use crate::accept::peer::Peer;
 use crate::accept::{Taken, origin};
 use crate::config::route::ErrorForm;
 use crate::config::surface::Channel;
+use crate::decide::credential::Together;
 use crate::decide::denial::Denial;
 use crate::decide::permit::Permit;
 use crate::decide::route::RouteId;
@@ -22,8 +23,10 @@ use crate::decide::{Route, Surface};
 use crate::forward::body::Body;
 use crate::forward::fault::Fault;
 use crate::forward::intake::Progress;
+use crate::identity::caller::Caller;
 use crate::keys::guests::Guest;
-use crate::keys::sessions::Minting;
+use crate::keys::sessions::Opened;
+use crate::keys::sessions::minting::Minting;
 use crate::message::answer::Answer;
 use crate::message::field::Kind;
 use crate::message::fields::Fields;
@@ -32,6 +35,7 @@ use crate::observe::lines::Lines;
 use crate::observe::metrics::Metrics;
 use crate::observe::reason::Reason;
 use crate::observe::record::{Id, Path, Record};
+use crate::refuse::{self, Refusal};
 use crate::snapshot::{Held, Snapshot};
 
 /// What a request will have to say. Whatever becomes of the request, it is said when this is dropped.
@@ -45,6 +49,8 @@ pub struct Exchange {
     pub trusted: bool,
     /// Where a key was looked up, and admitted.
     pub guest: Option<Guest<Stay>>,
+    /// Where it is a channel of a session whose owner is known.
+    pub session: Option<Opened>,
     snapshot: Rc<Held>,
     route: Option<usize>,
     metrics: Arc<Metrics>,
@@ -59,6 +65,8 @@ pub struct Stay {
     pub snapshot: Rc<Held>,
     /// On this route.
     pub route: RouteId,
+    /// Set where a key and a certificate were shown.
+    pub together: Option<Together>,
 }
 
 /// The body of an answer; its exchange ends with it.
@@ -89,6 +97,7 @@ impl Exchange {
         let id = request_id(head, trusted);
         let asked = head.map(|head| (head.method.clone(), head.version));
         let mut record = Record::open(Rc::clone(&peer.text), asked, id);
+        record.certificate = peer.certificate().cloned().flatten();
         if let Some(head) = head.filter(|_| trusted) {
             record.client = origin::client(&snapshot.live().trusted_proxies, &head.fields);
         }
@@ -97,6 +106,7 @@ impl Exchange {
             trusted,
             progress: None,
             guest: None,
+            session: None,
             snapshot: Rc::clone(snapshot),
             route: None,
             metrics: Arc::clone(metrics),
@@ -138,10 +148,13 @@ impl Exchange {
 
     /// It was admitted on its key, and stays for as long as that is good.
     pub fn admitted(&mut self, guest: Option<Guest<Stay>>) {
-        if let (Some(guest), Some(route)) = (guest, self.route) {
-            guest.admit(Stay { snapshot: Rc::clone(&self.snapshot), route });
-            self.guest = Some(guest);
-        }
+        let (Some(guest), Some(route)) = (guest, self.route) else { return };
+        let team = self.record.caller.as_ref().filter(|_| guest.is_on_two()).map(Caller::team);
+        guest.admit(|beside| {
+            let together = team.map(|team| Together { team: team.into(), beside });
+            Stay { snapshot: Rc::clone(&self.snapshot), route, together }
+        });
+        self.guest = Some(guest);
     }
 
     /// The answer is on its way to the client.
@@ -159,13 +172,23 @@ impl Exchange {
         answer.map(|body| Told { body, minting, exchange: Some(self) })
     }
 
+    /// What the client is told of a refusal. Log and metrics have HTTP's status of it, where gRPC's answer has 200.
+    #[must_use]
+    pub fn refusal(&mut self, refusal: &Refusal, head: Option<&Head>) -> Answer<Body> {
+        self.record.status = refusal.status().as_u16();
+        refuse::answer(refusal, self.error_form(), &self.record.id, head)
+    }
+
     /// The refusal is on its way to the client; that one may not wait for it changes nothing.
     #[must_use]
     pub fn refused(mut self: Box<Self>, mut answer: Answer<Body>) -> Answer<Told> {
         // What is said to it is ours, and said to the end.
         self.guest = None;
+        self.landed();
         self.warn(&mut answer.fields);
-        self.record.status = answer.status.as_u16();
+        if self.record.status == 0 {
+            self.record.status = answer.status.as_u16();
+        }
         answer.map(|body| Told { body, minting: None, exchange: Some(self) })
     }
 
@@ -184,7 +207,7 @@ impl Exchange {
         }
     }
 
-    /// Its answer has been given, and a channel goes on.
+    /// No upstream works on it any more: it has been answered by us, or a channel goes on.
     pub fn landed(&mut self) {
         if std::mem::take(&mut self.in_flight) {
             self.metrics.in_flight.dec();
@@ -249,7 +272,8 @@ impl Drop for Exchange {
         // Where nobody has said how it ended, it is not always the client that has left.
         let revoked = self.guest.as_ref().and_then(Guest::ended).filter(|_| self.record.reason.is_none());
         if let Some(ended) = revoked {
-            self.record.refused(Reason::KeyRevoked, Some(Fault::Revoked(ended.reason).detail()));
+            let fault = Fault::Revoked(ended.reason);
+            self.record.refused(fault.reason(), Some(fault.detail()));
         } else if self.record.reason.is_none() && std::thread::panicking() {
             self.record.reason = Some(Reason::Internal);
         } else if self.record.reason.is_none() && self.lines.is_ending() {
@@ -303,7 +327,7 @@ impl Taken for Told {
 
     fn cut_with(&mut self, task: AbortHandle) {
         if let Some(guest) = self.guest() {
-            guest.leaves_with(task);
+            guest.leaves_with(&task);
         }
     }
 }

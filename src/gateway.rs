@@ -13,7 +13,7 @@ use crate::accept::clock::{Clock, TICK};
 use crate::accept::crowd::Most;
 use crate::accept::peer::Peer;
 use crate::accept::proxy_protocol::Unproxied;
-use crate::accept::{Bounds, Door, Malformed, Reply, Switch, Worker};
+use crate::accept::{Bounds, Door, Malformed, Reply, Switch, Worker, make_room};
 use crate::channel::{self, Handshake, Refused};
 use crate::config::Credential;
 use crate::config::route::Access;
@@ -94,10 +94,7 @@ impl Door for Gateway {
         let mut exchange = Exchange::open(&self.shared.metrics, &self.lines, &snapshot, head, peer);
         let refusal = Refusal::Malformed(malformed);
         exchange.record.refused(refusal.reason(), refusal.detail());
-        let mut answer = refuse::answer(&refusal, exchange.error_form(), &exchange.record.id);
-        if head.is_some_and(|head| head.method == Method::HEAD) {
-            refuse::bodyless(&mut answer);
-        }
+        let answer = exchange.refusal(&refusal, head);
         exchange.refused(answer)
     }
 
@@ -120,6 +117,10 @@ impl Door for Gateway {
 
     fn broke(&self, reason: &'static str) {
         self.shared.metrics.http2_broken.with_label_values(&[reason]).inc();
+    }
+
+    fn cut_short(&self, reason: &'static str) {
+        self.shared.metrics.cut_short.with_label_values(&[reason]).inc();
     }
 
     fn shaken(&self, resumed: bool) {
@@ -172,6 +173,7 @@ impl Gateway {
         let permit = decision?;
         exchange.admitted(guest);
         if let Some(answer) = preflight(snapshot, &permit, head, exchange) {
+            exchange.landed();
             return Ok(Forwarded { answer, switched: None });
         }
         let live = snapshot.live();
@@ -195,10 +197,14 @@ impl Gateway {
             let owned = session::attribute(&permit, head, at, snapshot, &self.shared, &self.guests).await?;
             let guest = guest.or(owned.guest.as_ref());
             if let Some(guest) = guest
-                && self.shared.current.newer_than(snapshot).is_some()
+                && (guest.has_moved() || self.shared.current.newer_than(snapshot).is_some())
             {
                 // While its key was looked up the keys have changed, and it was looked up in the old ones.
-                revoke::again(guest.digest(), &self.guests, &self.shared).await;
+                for digest in guest.digests() {
+                    if let Err(reason) = revoke::again(digest, &self.guests, &self.shared).await {
+                        return Ok((owned, Err(Fault::Revoked(reason))));
+                    }
+                }
             }
             let forwarding = pin!(forward(&self.client, target, &permit, head, body, &outbound, progress));
             let forwarded = unless_revoked(guest, forwarding).await;
@@ -207,6 +213,7 @@ impl Gateway {
         let (owned, forwarded) = forwarding.await?;
         if let Some(caller) = owned.caller {
             (exchange.record.caller, exchange.guest) = (Some(caller), owned.guest);
+            exchange.session = owned.opened;
         }
         exchange.record.forwarded();
         forwarded.map_err(|fault| {
@@ -263,12 +270,9 @@ impl Gateway {
             refusal = &Refusal::ChannelsBusy;
             exchange.record.refused(refusal.reason(), None);
         }
-        let mut answer = refuse::answer(refusal, exchange.error_form(), &exchange.record.id);
+        let mut answer = exchange.refusal(refusal, Some(head));
         if let (Some(cors), Some(page)) = (cors, page) {
             refuse::allow_origin(&mut answer.fields, cors, page);
-        }
-        if head.method == Method::HEAD {
-            refuse::bodyless(&mut answer);
         }
         (answer, None)
     }
@@ -304,7 +308,11 @@ impl Gateway {
             let now = Instant::now();
             self.worker.clock.tick(now);
             self.client.sweep(now);
-            self.worker.open.look(now);
+            let Worker { open, crowd, .. } = &self.worker;
+            open.look(now);
+            if crowd.wants_room(self.bounds().connections) && !make_room(open, self) {
+                crowd.want_room();
+            }
             self.lines.flush();
             revoke::expire(&self.guests, &self.shared);
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use http_body::Body as _;
 
 use crate::accept::Malformed;
@@ -17,6 +17,8 @@ use crate::forward::headers::{SCOPEGATE_REASON, X_REQUEST_ID};
 use crate::message::answer::Answer;
 use crate::message::field::Kind;
 use crate::message::fields::Fields;
+use crate::message::grpc;
+use crate::message::head::Head;
 use crate::message::invalid::Invalid;
 use crate::observe::reason::Reason;
 use crate::observe::record::Id;
@@ -117,7 +119,9 @@ impl Refusal {
         }
     }
 
-    fn status(&self) -> StatusCode {
+    /// HTTP's status of it, whatever protocol the client is told it in.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
         let status = match self {
             Self::Denied(Denial::RouteUnknown { status }) => *status,
             // What it was asked with stays as it was (RFC 9110, 15.4.9).
@@ -151,12 +155,14 @@ fn reason_of(invalid: Invalid) -> Reason {
     }
 }
 
-/// The answer to a request that is refused.
+/// The answer to a request that is refused, in the terms of its head where that is known: a call of gRPC is told in
+/// fields, and HEAD nothing but fields.
 #[must_use]
-pub fn answer(refusal: &Refusal, form: ErrorForm, id: &Id) -> Answer<Body> {
-    let reason = refusal.reason();
+pub fn answer(refusal: &Refusal, form: ErrorForm, id: &Id, head: Option<&Head>) -> Answer<Body> {
+    let (reason, is_call) = (refusal.reason(), head.is_some_and(grpc::is_call));
     let mut fields = Fields::with_capacity(BYTES, FIELDS);
-    fields.push_as(Kind::Plain, b"content-type", b"application/json");
+    let kind = if is_call { grpc::CONTENT_TYPE } else { b"application/json" };
+    fields.push_as(Kind::Plain, b"content-type", kind);
     // A refusal is of this moment and of this key.
     fields.push_as(Kind::Plain, b"cache-control", b"no-store");
     fields.push_as(Kind::RequestId, X_REQUEST_ID, id.as_bytes());
@@ -167,17 +173,29 @@ pub fn answer(refusal: &Refusal, form: ErrorForm, id: &Id) -> Answer<Body> {
         | Refusal::Failed(Fault::Client(Broken::Invalid(_) | Broken::TooLarge) | Fault::ClientTimeout) => {
             fields.push(b"connection", b"close");
         }
+        Refusal::Failed(Fault::Revoked(Reason::KeysUnavailable))
+        | Refusal::Overloaded
+        | Refusal::ChannelsBusy => {
+            fields.push(b"retry-after", RETRY_AFTER);
+        }
         Refusal::Failed(Fault::Revoked(_)) => fields.push_as(Kind::Plain, b"www-authenticate", INVALID_TOKEN),
         Refusal::Failed(_) | Refusal::Insecure { location: None } => {}
         Refusal::Insecure { location: Some(location) } => fields.push(b"location", location.as_bytes()),
-        Refusal::Overloaded | Refusal::ChannelsBusy => fields.push(b"retry-after", RETRY_AFTER),
+    }
+    if is_call {
+        grpc::status(&mut fields, reason.row().grpc, &refusal.message());
+        return Answer::new(StatusCode::OK, fields, Body::Empty);
     }
     let body = Body::Full(body(reason, &refusal.message(), form, id));
-    Answer::new(refusal.status(), fields, body)
+    let mut answer = Answer::new(refusal.status(), fields, body);
+    if head.is_some_and(|head| head.method == Method::HEAD) {
+        bodyless(&mut answer);
+    }
+    answer
 }
 
 /// The same to a HEAD (RFC 9110, 9.3.2): its length, and nothing of that length.
-pub fn bodyless(answer: &mut Answer<Body>) {
+fn bodyless(answer: &mut Answer<Body>) {
     let length = answer.body.size_hint().exact().unwrap_or_default();
     answer.fields.push(b"content-length", length.to_string().as_bytes());
     answer.body = Body::Empty;
@@ -206,15 +224,19 @@ fn denied(fields: &mut Fields, denial: &Denial) {
         Denial::UpgradeRequired => {
             fields.push(b"upgrade", b"websocket");
             fields.push(b"connection", b"upgrade");
+            // The one that there is (RFC 6455, 4.2.2).
+            fields.push(b"sec-websocket-version", b"13");
         }
         Denial::KeysUnavailable { .. } => fields.push(b"retry-after", RETRY_AFTER),
         Denial::TargetInvalid
         | Denial::CertificateMissing
         | Denial::CertificateUnknown
+        | Denial::CertificateForeign { .. }
         | Denial::HostInvalid
         | Denial::PathAmbiguous(_)
         | Denial::RouteUnknown { .. }
         | Denial::QueryMissing { .. }
+        | Denial::HandshakeInvalid
         | Denial::FlagOff { .. } => {}
     }
 }

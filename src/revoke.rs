@@ -1,6 +1,8 @@
 //! Ends what lives on a key that may not be used any more: requests under way, event streams, channels.
 
+use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::task::spawn_local;
@@ -13,21 +15,27 @@ use crate::keys::change::{Change, Heard, Which};
 use crate::keys::guests::Guests;
 use crate::keys::presented::Presented;
 use crate::keys::{Entry, KeySource as _, SourceError, State};
+use crate::observe::ending::Ending;
 use crate::observe::reason::Reason;
-use crate::snapshot::Shared;
+use crate::snapshot::{Shared, Snapshot};
 
-/// A source that has told of a change and gives no answer is asked again for so long, until who lives on the key is ended:
-/// where it has named this key, it is most likely dead; where it may have been any, it is most likely not.
+/// A source that has named a key or its team and then gives no answer is asked again for so long. After that the key is
+/// most likely dead, and who lives on it is ended; they may come back.
 const OF_THIS_ONE: Duration = Duration::from_secs(2);
-const OF_ANY: Duration = Duration::from_secs(30);
-/// Between two questions.
+/// Between two questions; where nobody has named the key, it grows.
 const AGAIN: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Counts the changes that may be about any key: each looks at everybody, so that none before it need ask any longer.
+type Turn = Rc<Cell<u64>>;
 
 /// Follows the changes of keys for as long as the worker lives.
 pub async fn follow(guests: Rc<Guests<Stay>>, shared: Shared, mut heard: Heard) {
     let lost = || Change { which: Which::Any, ending: shared.metrics.ending() };
+    let turn = Turn::default();
     while let Some(change) = heard.next(lost).await {
-        look_at(guests.concerned(&change), &guests, &shared, &change);
+        turn.set(turn.get() + u64::from(change.which == Which::Any));
+        look_at(guests.concerned(&change), &guests, &shared, &change, &turn);
     }
 }
 
@@ -35,53 +43,87 @@ pub async fn follow(guests: Rc<Guests<Stay>>, shared: Shared, mut heard: Heard) 
 pub fn expire(guests: &Rc<Guests<Stay>>, shared: &Shared) {
     let digests = guests.expired(SystemTime::now());
     if !digests.is_empty() {
-        look_at(digests, guests, shared, &Change { which: Which::Any, ending: shared.metrics.ending() });
+        let change = Change { which: Which::Ended, ending: shared.metrics.ending() };
+        look_at(digests, guests, shared, &change, &Turn::default());
     }
 }
 
 /// Each key on its own: where keys live elsewhere, one look-up may take its time.
-fn look_at(digests: Vec<Digest>, guests: &Rc<Guests<Stay>>, shared: &Shared, change: &Change) {
+fn look_at(digests: Vec<Digest>, guests: &Rc<Guests<Stay>>, shared: &Shared, change: &Change, turn: &Turn) {
     for digest in digests {
         let (guests, shared, change) = (Rc::clone(guests), shared.clone(), change.clone());
-        spawn_local(async move { look(digest, &guests, &shared, &change).await });
+        let turn = Rc::clone(turn);
+        spawn_local(async move {
+            if let Some((snapshot, found)) = ask(digest, &guests, &shared, &change.which, &turn).await {
+                let unsure =
+                    if change.which == Which::Ended { Reason::KeyExpired } else { Reason::KeysUnavailable };
+                let found = found.map_err(|_| unsure);
+                judge(&digest, &guests, &snapshot, &found, &change.ending);
+            }
+        });
     }
 }
 
-/// Looks a key up in the keys that are in force now, for who has just come on it.
-pub async fn again(digest: Digest, guests: &Guests<Stay>, shared: &Shared) {
-    // Its request waits for this.
-    look(digest, guests, shared, &Change { which: Which::One(digest), ending: shared.metrics.ending() })
-        .await;
+/// Looks a key up in the keys that are in force now, for who has just come on it and waits for this; says why that one may
+/// not stay where nobody can say. Who is inside already need not leave for that.
+pub async fn again(digest: Digest, guests: &Guests<Stay>, shared: &Shared) -> Result<(), Reason> {
+    let snapshot = shared.current.load();
+    let found = snapshot.keys.find(&Presented::before(digest)).await.map_err(|_| Reason::KeysUnavailable);
+    judge(&digest, guests, &snapshot, &found, &shared.metrics.ending());
+    found.map(drop)
 }
 
-/// Looks a key up again, and ends whom it would not admit any more. Where nobody can say for too long, it admits nobody;
-/// unless nobody has said that anything is different, and somebody may be able to say later.
-async fn look(digest: Digest, guests: &Guests<Stay>, shared: &Shared, change: &Change) {
-    let patience = match change.which {
-        Which::One(_) => OF_THIS_ONE,
-        Which::Any | Which::Due => OF_ANY,
-    };
-    let end = Instant::now() + patience;
-    let (snapshot, found) = loop {
+/// What is said of a key now, in the keys that are in force now. Where nobody can say, nobody has to leave as long as
+/// nobody has named the key, and who asks goes on asking; then there is nothing to be done yet, or not by this.
+async fn ask(
+    digest: Digest,
+    guests: &Guests<Stay>,
+    shared: &Shared,
+    which: &Which,
+    turn: &Cell<u64>,
+) -> Option<(Arc<Snapshot>, Result<Option<Entry>, SourceError>)> {
+    let (began, this) = (Instant::now(), turn.get());
+    let mut pause = AGAIN;
+    loop {
         let snapshot = shared.current.load();
-        let found = snapshot.keys.find(&Presented::before(digest)).await;
-        let later = matches!(&found, Err(error) if !matches!(error, SourceError::Keyless { .. }));
-        if later && change.which == Which::Due {
-            return;
+        let found = snapshot.keys.find(&Presented::again(digest)).await;
+        // Where it takes a request to ask, waiting does not help.
+        if matches!(found, Ok(_) | Err(SourceError::Keyless { .. })) {
+            return Some((snapshot, found));
         }
-        if !later || Instant::now() >= end {
-            break (snapshot, found);
+        match which {
+            Which::Due => return None,
+            Which::Ended => return Some((snapshot, found)),
+            Which::One(_) | Which::Team(_) if began.elapsed() >= OF_THIS_ONE => {
+                return Some((snapshot, found));
+            }
+            Which::One(_) | Which::Team(_) => {}
+            Which::Any if turn.get() != this || !guests.has(&digest) => return None,
+            Which::Any => pause = (pause * 2).min(LONGEST),
         }
-        sleep(AGAIN).await;
-    };
-    let until = match &found {
+        sleep(pause).await;
+    }
+}
+
+/// Ends whom a key would not admit any more, by what is said of it, or for this reason.
+fn judge(
+    digest: &Digest,
+    guests: &Guests<Stay>,
+    snapshot: &Snapshot,
+    found: &Result<Option<Entry>, Reason>,
+    ending: &Arc<Ending>,
+) {
+    let until = match found {
         Ok(Some(Entry { state: State::Active { until }, .. })) => *until,
         Ok(_) | Err(_) => None,
     };
     let (platform, now) = (snapshot.policy.scopes(), SystemTime::now());
-    guests.look(&digest, until, &change.ending, |stay| {
-        let Ok(entry) = &found else { return Some(Reason::KeysUnavailable) };
-        let still = reconsider(&stay.snapshot.policy, stay.route, platform, entry.clone(), now);
-        still.err().map(|denial| denial.reason())
+    guests.look(digest, until, ending, |stay| match found {
+        Ok(entry) => {
+            let (policy, together) = (&stay.snapshot.policy, stay.together.as_ref());
+            let still = reconsider(policy, stay.route, together, platform, entry.clone(), now);
+            still.err().map(|denial| denial.reason())
+        }
+        Err(reason) => Some(*reason),
     });
 }

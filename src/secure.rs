@@ -13,6 +13,11 @@ use crate::refuse::Refusal;
 /// Whether a request came as its listener wants it. That is asked before its key is looked up: one that was sent in
 /// plain is no better for being known.
 pub fn check(peer: &Peer, trusted: bool, head: &Head, exchange: &mut Exchange) -> Result<(), Refusal> {
+    if peer.is_in_plain() {
+        exchange.undecided(head);
+        // Nobody is sent on: where to is what the client has got wrong.
+        return Err(Refusal::Insecure { location: None });
+    }
     if peer.https_only == HttpsOnly::Off || origin::scheme(peer, trusted, &head.fields) == Scheme::Https {
         return Ok(());
     }

@@ -4,7 +4,7 @@
 //! has not changed, is taken over from the one before; that is written here and nowhere else.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -19,6 +19,7 @@ use crate::keys::change::Changes;
 
 use crate::keys::remote::Remote;
 use crate::keys::sessions::Sessions;
+use crate::keys::sessions::ledger::Ledger;
 use crate::keys::table::Table;
 use crate::keys::{Keys, Source};
 use crate::observe::metrics::{Metrics, RouteMeters};
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub policy: Policy,
     /// Knows callers.
     pub keys: Keys,
+    /// Where replicas tell each other whose sessions are, if they do.
+    pub ledger: Option<Arc<Ledger>>,
     /// In the order of the configuration.
     pub upstreams: Vec<Arc<Upstream>>,
     /// One for each of [`Policy::routes`].
@@ -76,6 +79,8 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct Current {
     snapshot: ArcSwap<Snapshot>,
+    /// Of that one: to read a number costs a request less than to borrow a snapshot.
+    generation: AtomicU64,
     changed: watch::Sender<u64>,
     ready: AtomicBool,
 }
@@ -111,6 +116,7 @@ impl Snapshot {
             meters: meters.collect(),
             no_route: metrics.route("none", "none"),
             keys,
+            ledger: ledger(&config, previous, metrics),
             upstreams,
             policy,
             config,
@@ -154,7 +160,9 @@ fn keys(
         }
         sources::Source::Remote(written) => Source::Remote(same(source).map_or_else(
             || {
-                let fresh = Remote::start(written, &taken, (platform, hashing), changes, metrics);
+                let remotes = previous.into_iter().flat_map(|old| old.keys.remotes());
+                let before = remotes.map(|remote| &**remote).find(|old| old.talks_to(&written.server));
+                let fresh = Remote::start(written, (&taken, before), (platform, hashing), changes, metrics);
                 taken.push(fresh.name());
                 fresh
             },
@@ -164,12 +172,35 @@ fn keys(
     Keys::new(sources.collect())
 }
 
+/// In the first Redis of the sources, where there are sessions to tell of.
+fn ledger(config: &Config, previous: Option<&Snapshot>, metrics: &Metrics) -> Option<Arc<Ledger>> {
+    let surfaces = &config.live.surfaces;
+    let mints = surfaces.iter().flat_map(|surface| &surface.routes).any(|route| route.mints.is_some());
+    let opens = surfaces.iter().filter_map(|surface| surface.channel.as_ref());
+    if !mints || opens.filter(|channel| channel.session.is_some()).count() == 0 {
+        return None;
+    }
+    let (redis, most) = config.live.keys.iter().find_map(|source| match source {
+        sources::Source::Remote(sources::Remote { server: sources::Server::Redis(redis), cache, .. }) => {
+            Some((redis, cache.timeout))
+        }
+        sources::Source::Remote(_) | sources::Source::File(_) | sources::Source::Folder(_) => None,
+    })?;
+    let same = previous.and_then(|old| old.ledger.as_ref()).filter(|ledger| ledger.serves(redis, most));
+    Some(same.map_or_else(|| Ledger::start(redis, most, metrics), Arc::clone))
+}
+
 impl Current {
     /// In force from the start.
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Arc<Self> {
         let changed = watch::Sender::new(snapshot.generation);
-        Arc::new(Self { snapshot: ArcSwap::from_pointee(snapshot), changed, ready: AtomicBool::new(false) })
+        Arc::new(Self {
+            generation: AtomicU64::new(snapshot.generation),
+            snapshot: ArcSwap::from_pointee(snapshot),
+            changed,
+            ready: AtomicBool::new(false),
+        })
     }
 
     /// The one in force now.
@@ -187,14 +218,19 @@ impl Current {
     /// A hold on the one in force now, where that is another than the one held.
     #[must_use]
     pub fn newer_than(&self, held: &Held) -> Option<Held> {
-        let now = self.snapshot.load();
-        if Arc::ptr_eq(&now, &held.0) { None } else { Some(Held(Arc::clone(&now))) }
+        (self.generation.load(Ordering::Acquire) != held.generation).then(|| self.hold())
     }
 
     /// Puts another in force, for the next request of every connection.
     pub fn swap(&self, snapshot: Snapshot) {
-        let generation = snapshot.generation;
-        self.snapshot.store(Arc::new(snapshot));
+        let (generation, new) = (snapshot.generation, Arc::new(snapshot));
+        let old = self.snapshot.swap(Arc::clone(&new));
+        self.generation.store(generation, Ordering::Release);
+        for remote in old.keys.remotes() {
+            if !new.keys.remotes().any(|kept| Arc::ptr_eq(kept, remote)) {
+                remote.retire();
+            }
+        }
         self.changed.send_replace(generation);
     }
 

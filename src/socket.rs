@@ -37,6 +37,15 @@ impl Socket {
         }
     }
 
+    /// Whether both ends have agreed on HTTP/2 (RFC 7301); `None` where they have agreed on nothing.
+    #[must_use]
+    pub fn agreed_on_http2(&self) -> Option<bool> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol().map(|protocol| protocol == b"h2"),
+        }
+    }
+
     /// What is written may rest in here until it is flushed.
     #[must_use]
     pub fn is_buffered(&self) -> bool {

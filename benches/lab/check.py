@@ -1,5 +1,7 @@
 """Whether a peer gives the answers that all must give: what does less work may not be compared."""
+import contextlib
 import socket
+import ssl
 import time
 
 import load
@@ -11,7 +13,30 @@ LARGE = 1024 * 1024
 RELOAD_LIMIT = 10  # seconds
 
 
-def ask(port, method, path, key=None, body=b""):
+def trusting():
+    """For clients that believe any certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def not_encrypted(peer, key):
+    """Whether it speaks HTTP/2 by ALPN and HTTP/1.1 without, under TLS 1.3, and asks for a key there too."""
+    context, found = trusting(), []
+    context.set_alpn_protocols(["h2"])
+    try:
+        with socket.create_connection((HOST, peer.tls), 5) as tcp, context.wrap_socket(tcp) as connection:
+            if (connection.version(), connection.selected_alpn_protocol()) != ("TLSv1.3", "h2"):
+                found.append(f"TLS: {connection.version()}, {connection.selected_alpn_protocol()}")
+    except OSError as error:
+        found.append(f"TLS: {error}")
+    for asked, status in ((key, 200), ("sk_unknown", 401)):
+        if (got := ask(peer.tls, "GET", "/api/v1/apps", asked, tls=trusting())[0]) != status:
+            found.append(f"under TLS: {got}, not {status}")
+    return found
+
+
+def ask(port, method, path, key=None, body=b"", tls=None):
     """The status, 0 where there was none, and the body."""
     head = f"{method} {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n"
     if key is not None:
@@ -20,8 +45,10 @@ def ask(port, method, path, key=None, body=b""):
         head += f"Content-Length: {len(body)}\r\n"
     got = b""
     try:
-        with socket.create_connection((HOST, port), 5) as connection:
-            connection.settimeout(5)
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(socket.create_connection((HOST, port), 5))
+            if tls:
+                connection = stack.enter_context(tls.wrap_socket(connection))
             connection.sendall(head.encode() + b"\r\n" + body)
             while chunk := connection.recv(65536):
                 got += chunk
@@ -81,6 +108,8 @@ def wrong(peer, keys):
             found.append(f"{what}: {got}, not {status}")
         elif text not in answer:
             found.append(f"{what}: another answer")
+    if peer.encrypts:
+        found += not_encrypted(peer, keys.apps)
     if peer.keys_file:
         found += not_reloaded(peer)
     if peer.channels:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 import processes
 from processes import HOST
@@ -26,10 +27,10 @@ def last(output):
     return {"error": output[-300:].strip() or "no output"}
 
 
-def wrk(port, kind, keys, connections, seconds, core, refused=False):
+def wrk(port, kind, keys, connections, seconds, core, refused=False, scheme="http"):
     """As many requests as the peer can answer; `refused` where 4xx is the right answer."""
     output = processes.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", f"{HERE}/wrk.lua",
-                            f"http://{HOST}:{port}/", "--", kind, keys], core, seconds + SLACK)
+                            f"{scheme}://{HOST}:{port}/", "--", kind, keys], core, seconds + SLACK)
     found = re.search(r"^RESULT (.*)$", output, re.MULTILINE)
     if not found:
         return last(output)
@@ -43,10 +44,10 @@ def wrk(port, kind, keys, connections, seconds, core, refused=False):
             "p50_us": said["p50_us"], "p99_us": said["p99_us"]}
 
 
-def h2load(port, key, seconds, core):
-    """HTTP/2 with prior knowledge, 8 connections with 8 streams each."""
+def h2load(port, key, seconds, core, scheme="http"):
+    """HTTP/2, with prior knowledge or by ALPN; 8 connections with 8 streams each."""
     output = processes.run(["h2load", "-t1", "-c8", "-m8", f"-D{seconds}", "-H", f"authorization: Bearer {key}",
-                            f"http://{HOST}:{port}/api/v1/apps"], core, seconds + SLACK)
+                            f"{scheme}://{HOST}:{port}/api/v1/apps"], core, seconds + SLACK)
     codes = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", output)
     failed = re.search(r"succeeded, (\d+) failed", output)
     if not codes or not failed or not int(codes.group(1)):
@@ -56,6 +57,20 @@ def h2load(port, key, seconds, core):
     cut = int(failed.group(1))
     wrong = sum(int(code) for code in codes.groups()[1:]) + (cut if cut > 64 else 0)
     return {"requests": requests, "rps": requests / seconds, "errors": wrong}
+
+
+def handshakes(port, key, count, seconds, core):
+    """A request on each of `count` new connections under TLS, again and again; none of them knows the others' sessions."""
+    requests, errors, began = 0, 0, time.monotonic()
+    while time.monotonic() - began < seconds:
+        output = processes.run(["h2load", "--h1", "-t1", f"-c{count}", f"-n{count}", "-H", f"authorization: Bearer {key}",
+                                f"https://{HOST}:{port}/api/v1/apps"], core, seconds + SLACK)
+        codes = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", output)
+        if not codes or not int(codes.group(1)):
+            return last(output)
+        requests += int(codes.group(1))
+        errors += count - int(codes.group(1))
+    return {"requests": requests, "rps": requests / (time.monotonic() - began), "errors": errors}
 
 
 def oha(port, key, rate, seconds, core):
@@ -88,14 +103,17 @@ def flood(port, rate, seconds, core):
 
 
 @contextlib.contextmanager
-def idle(port, key, count):
-    """Connections that have had one request each and stay open; gives (held, failed)."""
+def idle(port, key, count, tls=None):
+    """Connections that have had one request each and stay open, under TLS where there is a context for it; gives (held,
+    failed)."""
     request = f"GET /api/v1/apps HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
     with contextlib.ExitStack() as stack:
         held = failed = 0
         for _ in range(count):
             try:
                 connection = stack.enter_context(socket.create_connection((HOST, port), 5))
+                if tls:
+                    connection = stack.enter_context(tls.wrap_socket(connection))
                 connection.sendall(request)
                 if b" 200 " in connection.recv(4096):
                     held += 1

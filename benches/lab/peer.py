@@ -67,6 +67,7 @@ class Peer:
     checks = True  # asks for keys and scopes
     h2c = True  # speaks HTTP/2 in plaintext
     channels = True  # passes WebSockets
+    encrypts = True  # speaks TLS, with HTTP/1.1 and HTTP/2 behind it
     restart_limit = 20  # seconds
     keys_file = None  # in its folder; what a reload changes
     reload_signal = None  # what makes it look; without one it watches the file
@@ -74,7 +75,7 @@ class Peer:
     def __init__(self, name, port, lab):
         self.name, self.lab = name, lab
         self.folder = os.path.join(lab.work, name)
-        self.http, self.h2, self.ws = port, port, port
+        self.http, self.h2, self.ws, self.tls = port, port, port, port + 2
         self.process, self.start_ms = None, 0
 
     def argv(self):
@@ -90,7 +91,8 @@ class Peer:
         return ""
 
     def words(self):
-        return {"THREADS": self.lab.threads, "HTTP": self.http, "H2C": self.h2, "WS": self.ws,
+        return {"THREADS": self.lab.threads, "HTTP": self.http, "H2C": self.h2, "WS": self.ws, "TLS": self.tls,
+                "CERTIFICATE": self.lab.certificate, "KEY": self.lab.private_key, "BOTH": self.lab.both,
                 "UPSTREAM": self.lab.upstream, "WEBHOOKS": self.lab.webhooks, "TUNNEL": self.lab.tunnel,
                 "BIG": self.lab.big}
 
@@ -177,7 +179,7 @@ class Peer:
 class Direct(Peer):
     """The upstream itself, on the core of the peers."""
 
-    checks = h2c = channels = False
+    checks = h2c = channels = encrypts = False
 
     def argv(self):
         binary = shutil.which("nginx")
@@ -235,7 +237,7 @@ class Haproxy(Peer):
 
 
 class HaproxyTcp(Peer):
-    checks = h2c = False
+    checks = h2c = encrypts = False
 
     def __init__(self, name, port, lab):
         super().__init__(name, port, lab)
@@ -250,6 +252,8 @@ class HaproxyTcp(Peer):
 
 
 class Envoy(Peer):
+    encrypts = False
+
     def binary(self):
         return first(f"{CACHE}/venv/lib/python3*/site-packages/envoy/_bin/envoy") or shutil.which("envoy")
 
@@ -263,7 +267,7 @@ class Envoy(Peer):
 
 
 class HyperKeys(Peer):
-    channels = False
+    channels = encrypts = False
 
     def argv(self):
         binary = first(f"{CACHE}/hyper-keys/release/peer-hyper-keys")
@@ -276,7 +280,7 @@ class HyperKeys(Peer):
 
 
 class Scopegate(Peer):
-    keys_file = "scopegate-keys.yaml"
+    keys_file = "config/scopegate-keys.yaml"
     restart_limit = 900  # the first start may have to build it
     options = ()
 
@@ -284,6 +288,7 @@ class Scopegate(Peer):
         lab = self.lab
         return [f"{ROOT}/benches/candidate", "--http", str(self.http), "--upstream", f"{HOST}:{lab.upstream}",
                 "--webhooks", f"{HOST}:{lab.webhooks}", "--tunnel", f"{HOST}:{lab.tunnel}",
+                "--tls", str(self.tls), "--cert", lab.certificate, "--key", lab.private_key,
                 "--keys", lab.keys.path("keys.json"), "--threads", str(lab.threads), "--work", self.folder,
                 *self.options]
 

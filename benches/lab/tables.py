@@ -110,6 +110,7 @@ def memory(results, settings):
     if not peers:
         return []
     fields = (("kib_a_connection", f"KiB a connection, {settings['idle']:,} idle after one request each", 1, 1),
+              ("kib_a_tls_connection", "KiB a TLS connection, the same", 1, 1),
               ("kib_a_tunnel", "KiB a tunnel, idle after one frame", 1, 1),
               ("fresh_kib", f"fresh, {settings['keys']:,} keys, PSS MiB", 1024, 1),
               ("start_ms", "start, ms", 1, 0))

@@ -10,6 +10,8 @@ import processes
 
 CONNECTIONS = 64
 LARGE_CONNECTIONS = 16  # of 1 MiB bodies: enough to keep a core busy, and they fit in memory
+SHAKING_CONNECTIONS = 16  # at a time
+SHAKING_AT_ONCE = 100  # whole handshakes
 FLOOD_RATE = 1000  # unknown keys a second
 TUNNELS = 64
 HELD_TUNNELS = 500
@@ -33,12 +35,13 @@ def cpu_of(peer, ask):
     return {"cpu_us": used / result["requests"] * 1e6, "busy": used / wall, **result}
 
 
-def wrk(kind, keys, connections=CONNECTIONS, refused=False):
+def wrk(kind, keys, connections=CONNECTIONS, refused=False, tls=False):
     def run(lab, peer):
-        if refused and not peer.checks:
+        if (refused and not peer.checks) or (tls and not peer.encrypts):
             return None
-        return cpu_of(peer, lambda: load.wrk(peer.http, kind, lab.keys.path(keys), connections, lab.seconds,
-                                             lab.load_core, refused))
+        port, scheme = (peer.tls, "https") if tls else (peer.http, "http")
+        return cpu_of(peer, lambda: load.wrk(port, kind, lab.keys.path(keys), connections, lab.seconds,
+                                             lab.load_core, refused, scheme))
     return run
 
 
@@ -46,6 +49,18 @@ def h2c(lab, peer):
     if not peer.h2c:
         return None
     return cpu_of(peer, lambda: load.h2load(peer.h2, lab.keys.one, lab.seconds, lab.load_core))
+
+
+def h2_tls(lab, peer):
+    if not peer.encrypts:
+        return None
+    return cpu_of(peer, lambda: load.h2load(peer.tls, lab.keys.one, lab.seconds, lab.load_core, "https"))
+
+
+def handshake(lab, peer):
+    if not peer.encrypts:
+        return None
+    return cpu_of(peer, lambda: load.handshakes(peer.tls, lab.keys.one, SHAKING_AT_ONCE, lab.seconds, lab.load_core))
 
 
 def tunnel(lab, peer):
@@ -92,6 +107,12 @@ def idle(lab, peer):
     with load.idle(peer.http, lab.keys.one, lab.idle) as (held, errors):
         time.sleep(SETTLED)
         result["kib_a_connection"] = (processes.pss_kib(peer.pids()) - before) / max(1, held)
+    if peer.encrypts:
+        before = fresh(lab, peer)
+        with load.idle(peer.tls, lab.keys.one, lab.idle, check.trusting()) as (held, failed):
+            time.sleep(SETTLED)
+            result["kib_a_tls_connection"] = (processes.pss_kib(peer.pids()) - before) / max(1, held)
+        errors += failed
     if peer.channels:
         before = fresh(lab, peer)
         with load.tunnels(peer.ws, check.TARGET, HELD_TUNNELS, lab.load_core) as failed:
@@ -109,6 +130,11 @@ WORKLOADS = {
     "401": Workload("401 (unknown key)", "cpu", wrk("get", "unknown", refused=True)),
     "403": Workload("403 (known key, scope missing)", "cpu", wrk("get", "may-not.READ_TEAM_APPS", refused=True)),
     "h2c": Workload("GET over HTTP/2 (h2c)", "cpu", h2c),
+    "tls": Workload("GET over TLS 1.3", "cpu", wrk("get", "may.READ_TEAM_APPS", tls=True)),
+    "h2-tls": Workload("GET over HTTP/2 and TLS 1.3", "cpu", h2_tls),
+    "handshake": Workload("GET after a whole TLS handshake", "cpu", handshake),
+    "resumed": Workload("GET after a TLS handshake that resumes a session", "cpu",
+                        wrk("close", "may.READ_TEAM_APPS", SHAKING_CONNECTIONS, tls=True)),
     "tunnel": Workload("WebSocket, a frame of 100 bytes there and back", "cpu", tunnel),
     "latency": Workload("nothing else", "latency", latency()),
     "latency-reload": Workload("keys reloaded every second", "latency", latency("reload")),

@@ -6,6 +6,7 @@ local kinds = {
   post  = { "POST", "/api/v1/call-tokens", 1024, 512 },
   large = { "POST", "/api/v1/sessions/token", 1024 * 1024, 16 },  -- each of these keys costs a MiB of wrk's memory
   big   = { "GET",  "/api/v1/call-tokens/big" },
+  close = { "GET",  "/api/v1/apps" },  -- a connection each
 }
 local requests, taken = {}, 0
 local flood, pause = false, 0
@@ -22,6 +23,7 @@ function init(args)
     if most and #requests == most then break end
     local fields = { ["Authorization"] = "Bearer " .. key, ["User-Agent"] = "bench", ["Accept"] = "*/*" }
     if body then fields["Content-Type"] = "application/octet-stream" end
+    if args[1] == "close" then fields["Connection"] = "close" end
     requests[#requests + 1] = wrk.format(method, path, fields, body)
   end
 end

@@ -7,6 +7,7 @@ use scopegate::accept::drain::Leave;
 use scopegate::accept::{self, Entrance};
 use scopegate::gateway::Gateway;
 use scopegate::keys::change::Changes;
+use scopegate::keys::sessions::Sessions;
 use scopegate::observe::lines::Lines;
 use scopegate::observe::metrics::Metrics;
 use scopegate::reload::Files;
@@ -52,7 +53,7 @@ impl Whole {
             let crowd = Crowd::new(metrics.connections.clone(), metrics.connections_refused.clone());
             let lines = Lines::new(None, metrics.lines_dropped.clone());
             let current = Current::new(snapshot);
-            let sessions = std::sync::Arc::default();
+            let sessions = std::sync::Arc::new(Sessions::new(&metrics));
             let shared = Shared { current, metrics, crowd, changes, sessions, drain: drain.clone() };
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let address = listener.local_addr().expect("an address");

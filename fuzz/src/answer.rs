@@ -38,6 +38,7 @@ pub fn run(input: &[u8]) {
         let mut part = Bytes::copy_from_slice(&text[..end]);
         assert!(matches!(Head::read(&mut part, &method), Ok(None)), "it ends where it ends");
     }
+    assert!(!text.starts_with(b"\r") && !text.starts_with(b"\n"));
     let (_, came) = as_others(text);
     let passed = pairs(&head.fields);
     are_fields(&passed);
@@ -51,6 +52,14 @@ pub fn run(input: &[u8]) {
     // RFC 9110, 8.6: these say none.
     let lengths = if status < 200 || status == 204 { 0 } else { all(&came, "content-length").len().min(1) };
     assert_eq!(all(&passed, "content-length").len(), lengths);
+    if head.switches {
+        let words = all(&came, "upgrade").join(&b',').to_ascii_lowercase();
+        let words: Vec<_> =
+            String::from_utf8_lossy(&words).split(',').map(|word| word.trim().to_owned()).collect();
+        assert_eq!(status, 101);
+        assert!(words.iter().all(|word| word.is_empty() || word == "websocket"), "{words:?}");
+        assert!(listed.iter().any(|word| word == "upgrade"));
+    }
     written(&head, &passed);
 }
 

@@ -139,6 +139,11 @@ fn admitted(
         return assert!(permit.caller.is_none());
     }
     assert_eq!(permit.ask == Ask::Channel, surface.channel.is_some());
+    if permit.ask == Ask::Channel {
+        let fields = pairs(call.fields);
+        assert_eq!(all(&fields, "sec-websocket-version"), [b"13"]);
+        assert!(matches!(*all(&fields, "sec-websocket-key"), [key] if key.len() == 24));
+    }
     for name in &route.query {
         let pairs = call.query.unwrap_or_default().split('&');
         assert!(
@@ -170,21 +175,27 @@ fn admitted(
 
 /// The method that a preflight asks for.
 fn preflight(call: &Call<'_>, fields: &Pairs) -> Option<String> {
-    let origin = fields.iter().any(|(name, _)| name == "origin");
-    let asked = *all(fields, "access-control-request-method").first()?;
-    if *call.method == Method::OPTIONS && origin { String::from_utf8(asked.to_vec()).ok() } else { None }
+    let [_] = *all(fields, "origin") else { return None };
+    let [asked] = *all(fields, "access-control-request-method") else { return None };
+    if *call.method == Method::OPTIONS { String::from_utf8(asked.to_vec()).ok() } else { None }
 }
 
 /// Whose key these fields carry, where they carry one and no second.
 fn holder(fields: &Pairs) -> Option<&'static Known> {
     let bearer = all(fields, "authorization").into_iter().filter_map(|value| {
         let word = value.split(u8::is_ascii_whitespace).next()?;
-        word.eq_ignore_ascii_case(b"bearer").then(|| value[word.len()..].trim_ascii())
+        word.eq_ignore_ascii_case(b"bearer").then(|| blanks(&value[word.len()..]))
     });
     let secrets: Vec<_> = bearer.chain(all(fields, "x-api-key")).collect();
     let first = *secrets.first()?;
     let one = secrets.iter().all(|secret| *secret == first);
     KEYS.iter().find(|known| one && known.secret.as_bytes() == first)
+}
+
+/// Without the blanks before it, and none but blanks are.
+fn blanks(value: &[u8]) -> &[u8] {
+    let behind = value.iter().position(|byte| *byte != b' ').unwrap_or(value.len());
+    &value[behind..]
 }
 
 /// Whether a path is one of a template's.

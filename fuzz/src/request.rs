@@ -8,6 +8,7 @@ use http::Version;
 use percent_encoding::percent_decode_str;
 use scopegate::accept::clock::Clock;
 use scopegate::accept::peer::Peer;
+use scopegate::config::route::Access;
 use scopegate::decide::call::Call;
 use scopegate::decide::path::Path;
 use scopegate::decide::permit::{Ask, Permit};
@@ -133,13 +134,12 @@ fn one_reading(path: &str) {
 
 fn hosts(head: &Head, came: &Pairs) {
     let hosts = all(came, "host");
-    assert!(
-        hosts.len() == 1
-            || hosts.is_empty() && head.version == Version::HTTP_10
-            || head.authority().is_some()
-    );
+    assert!(hosts.len() == 1 || hosts.is_empty() && head.version == Version::HTTP_10);
     if let (Some(named), Some(host)) = (head.authority(), hosts.first()) {
         assert!(host.eq_ignore_ascii_case(named.as_bytes()));
+    }
+    for host in hosts {
+        assert!(!host.starts_with(b".") && !host.windows(2).any(|two| two == b".."), "an empty label");
     }
 }
 
@@ -164,21 +164,54 @@ fn is_ours(name: &str) -> bool {
         "te",
         "transfer-encoding",
         "upgrade",
-        // Of a key, or joined.
+        // Of a key, joined, or without some of its words.
         "authorization",
         "cookie",
+        "trailer",
+        "cf-connecting-ip",
+        "cf-pseudo-ipv4",
+        "client-ip",
+        "fastly-client-ip",
+        "forwarded-for",
+        "true-client-ip",
+        "x-api-key",
+        "x-appengine-user-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-forwarded",
+        "x-host",
+        "x-http-host-override",
+        "x-original-forwarded-for",
+        "x-original-host",
+        "x-originating-ip",
+        "x-real-ip",
+        "x-remote-addr",
+        "x-remote-ip",
+        "x-request-id",
     ];
+    // Ours to read, and to the upstream as they came.
+    let read = ["access-control-request-method", "scopegate-reason", "sec-websocket-key"];
     let folded = folded(name);
-    let any = ["x-api-key", "x-real-ip", "x-request-id"];
-    plain.contains(&name)
+    plain.contains(&&*folded)
         || folded.starts_with("x-forwarded-")
         || folded.starts_with("x-scopegate-")
-        || any.contains(&&*folded) && (folded == name || folded != "x-request-id")
+        || read.contains(&&*folded) && folded != name
 }
 
 fn is_override(name: &str) -> bool {
-    let known =
-        ["x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"];
+    let known = [
+        "x-http-method",
+        "x-http-method-override",
+        "x-http-path-override",
+        "x-method-override",
+        "x-original-method",
+        "x-original-path",
+        "x-original-uri",
+        "x-original-url",
+        "x-override-url",
+        "x-rewrite-uri",
+        "x-rewrite-url",
+    ];
     known.contains(&&*folded(name))
 }
 
@@ -216,8 +249,9 @@ fn sent(world: &World, head: &Head, came: &Pairs, permit: &Permit<'_>, trusted: 
     let fields = parsed(again.headers);
     are_fields(&fields);
     let ours = nominated(came);
+    let as_it_came = permit.surface.private && permit.surface.access == Access::Open;
     let passes = |(name, _): &&(String, Vec<u8>)| {
-        !is_ours(name) && !ours.contains(name) && (permit.surface.private || !is_override(name))
+        !is_ours(name) && !ours.contains(name) && (as_it_came || !is_override(name))
     };
     let wanted: Pairs = came.iter().filter(passes).cloned().collect();
     let others: Pairs = fields.iter().filter(|(name, _)| !is_ours(name)).cloned().collect();
@@ -231,11 +265,16 @@ fn sent(world: &World, head: &Head, came: &Pairs, permit: &Permit<'_>, trusted: 
         assert_eq!(credentials, [0, 0]);
     }
     identity(&fields, permit);
-    if !permit.surface.private {
+    if !as_it_came {
         assert_eq!(all(&fields, "x-request-id"), [id.as_bytes()]);
     }
+    for name in all(&fields, "trailer").into_iter().flat_map(|value| value.split(|byte| *byte == b',')) {
+        let name = String::from_utf8_lossy(name.trim_ascii()).to_lowercase();
+        let passes = !is_ours(&name) && !is_override(&name) && !ours.contains(&name);
+        assert!(passes || name.is_empty(), "{name} is announced");
+    }
     for (name, _) in &fields {
-        let spelt = folded(name) != *name && folded(name).starts_with("x-") && is_ours(name);
+        let spelt = folded(name) != *name && is_ours(name);
         assert!(!spelt, "{name} is another spelling of what only we may say");
     }
 }

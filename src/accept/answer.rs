@@ -9,8 +9,8 @@ use std::time::Duration;
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::Body;
 
-use super::Taken;
 use super::link::Link;
+use super::{Bounds, Taken};
 use crate::message::answer::Answer;
 use crate::message::field::Kind;
 use crate::message::fields::line;
@@ -59,6 +59,11 @@ pub(super) enum Sent {
 impl Terms {
     pub(super) fn new(method: &Method, version: Version, keeps_alive: bool, patience: Duration) -> Self {
         Self { version, head_only: *method == Method::HEAD, keeps_alive, patience }
+    }
+
+    /// Of a request that cannot be read: there is no other behind it.
+    pub(super) fn last(bounds: &Bounds) -> Self {
+        Self::new(&Method::GET, Version::HTTP_11, false, bounds.patience)
     }
 }
 

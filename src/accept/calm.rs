@@ -1,6 +1,7 @@
 //! How many frames of a client do nothing for any request. The h2 crate bounds those that cost memory; these cost it work,
 //! and there is no end to them by themselves.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -27,6 +28,8 @@ pub(super) struct Calm<S> {
     frames: Frames,
     allowance: Allowance,
     peer: Rc<Peer>,
+    /// The client takes nothing of what there is for it.
+    blocked: Rc<Cell<bool>>,
 }
 
 /// How many frames may still come.
@@ -40,10 +43,10 @@ struct Allowance {
 }
 
 impl<S> Calm<S> {
-    /// At most `rate` such frames a second, in the long run.
-    pub(super) fn new(socket: S, read: Bytes, rate: u32, peer: Rc<Peer>) -> Self {
+    /// At most `rate` such frames a second, in the long run; says in `blocked` whether the client takes nothing.
+    pub(super) fn new(socket: S, read: Bytes, rate: u32, peer: Rc<Peer>, blocked: Rc<Cell<bool>>) -> Self {
         let allowance = Allowance::new(rate, peer.clock().now());
-        Self { socket, read, frames: Frames::default(), allowance, peer }
+        Self { socket, read, frames: Frames::default(), allowance, peer, blocked }
     }
 
     /// Looks at what has been read.
@@ -56,6 +59,7 @@ impl<S> Calm<S> {
     }
 
     fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.blocked.set(written.is_pending());
         if let Poll::Ready(Ok(count)) = written {
             self.allowance.took(count);
         }
@@ -166,7 +170,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Calm<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.socket).poll_flush(cx);
+        this.blocked.set(flushed.is_pending());
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::link::Link;
 use super::peer::Peer;
-use super::{Bounds, Door, http1, http2};
+use super::{Door, http1, http2};
 use crate::socket::Socket;
 use crate::tls::HANDSHAKE;
 use crate::tls::failure::Failure;
@@ -28,8 +28,12 @@ enum Speaks {
 
 /// Serves a connection to its end.
 pub(super) async fn serve<D: Door>(socket: Socket, peer: Rc<Peer>, door: Rc<D>) {
+    let (agreed, tls) = (socket.agreed_on_http2(), socket.is_buffered());
     let link = Rc::new(Link::new(socket, Bytes::new(), peer, Rc::clone(&door.worker().chunk)));
-    match hear(&link, &door.bounds()).await {
+    let heard = hear(&link, &*door).await;
+    // What was agreed on counts: who speaks the other one all the same is told off by the one that it should speak.
+    let agreed = agreed.map(|http2| if http2 { Speaks::Http2 } else { Speaks::Http1 });
+    match heard.map(|heard| agreed.unwrap_or(heard)) {
         Some(Speaks::Http1) => http1::serve(link, door).await,
         Some(Speaks::Http2) => {
             let peer = Rc::clone(&link.peer);
@@ -38,14 +42,19 @@ pub(super) async fn serve<D: Door>(socket: Socket, peer: Rc<Peer>, door: Rc<D>) 
             }
         }
         Some(Speaks::Tls) => door.unshaken(&link.peer, &Failure::Unexpected),
+        // Nothing was under way that would look whole. Who does not hear it finds the connection closed.
+        None if tls => {
+            poll_fn(|cx| Poll::Ready(link.poll_end(cx).is_ready())).await;
+        }
         None => {}
     }
 }
 
 /// Reads until it is clear which HTTP this is; `None` where the client leaves before, or takes too long. Until it says
 /// something, the socket is all that it costs.
-async fn hear(link: &Link, bounds: &Bounds) -> Option<Speaks> {
-    link.peer.idle(bounds.idle);
+async fn hear(link: &Link, door: &impl Door) -> Option<Speaks> {
+    let bounds = door.bounds();
+    link.peer.idle(bounds.head_wait);
     let mut heard: Vec<u8> = Vec::new();
     poll_fn(|cx| {
         loop {
@@ -53,9 +62,11 @@ async fn hear(link: &Link, bounds: &Bounds) -> Option<Speaks> {
             let read = match link.poll_read(cx) {
                 Poll::Ready(Ok(read)) if !read.is_empty() => read,
                 Poll::Ready(Ok(_) | Err(_)) => return Poll::Ready(None),
-                Poll::Pending if link.peer.is_late() || (link.peer.is_closing() && heard.is_empty()) => {
+                Poll::Pending if link.peer.is_late() => {
+                    door.cut_short(if heard.is_empty() { "silent" } else { "preface" });
                     return Poll::Ready(None);
                 }
+                Poll::Pending if link.peer.is_closing() && heard.is_empty() => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
             };
             let read = if heard.is_empty() { read } else { [&*heard, &*read].concat().into() };

@@ -1,7 +1,9 @@
 //! Who holds how many connections, over all workers.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::{IntCounterVec, IntGauge};
@@ -11,10 +13,20 @@ use crate::observe::seldom::Seldom;
 /// Connections of all clients. It is asked when one comes and when one goes, never for a request.
 #[derive(Debug)]
 pub struct Crowd {
-    of: Mutex<HashMap<IpAddr, usize>>,
+    of: Mutex<HashMap<IpAddr, Client>>,
     all: IntGauge,
     refused: IntCounterVec,
     said: Seldom,
+    /// Somebody came for whom his worker could make no room.
+    wanted: AtomicBool,
+}
+
+/// What a client has.
+#[derive(Debug, Default)]
+struct Client {
+    connections: usize,
+    /// Streams of HTTP/2, over all of them.
+    streams: Arc<AtomicUsize>,
 }
 
 /// How many there may be.
@@ -22,7 +34,7 @@ pub struct Crowd {
 pub struct Most {
     /// In all.
     pub all: usize,
-    /// Of one address; `None` where that stands for many clients.
+    /// Of one address, or network of IPv6, and as many streams; `None` where that stands for many clients.
     pub of_one: Option<usize>,
 }
 
@@ -31,13 +43,20 @@ pub struct Most {
 pub struct Place {
     crowd: Arc<Crowd>,
     of: IpAddr,
+    streams: Arc<AtomicUsize>,
 }
 
 impl Crowd {
     /// Nobody yet; this gauge follows it, and this counter those who are refused.
     #[must_use]
     pub fn new(all: IntGauge, refused: IntCounterVec) -> Arc<Self> {
-        Arc::new(Self { of: Mutex::default(), all, refused, said: Seldom::default() })
+        Arc::new(Self {
+            of: Mutex::default(),
+            all,
+            refused,
+            said: Seldom::default(),
+            wanted: AtomicBool::new(false),
+        })
     }
 
     /// A place for one more, if there is one; or where somebody who needs his no more has made room.
@@ -47,54 +66,92 @@ impl Crowd {
         most: Most,
         make_room: impl FnOnce() -> bool,
     ) -> Option<Place> {
+        let of_whom = household(client);
         let mut of = this.of.lock().unwrap_or_else(PoisonError::into_inner);
-        let have = of.get(&client).copied().unwrap_or_default();
-        let is_full = usize::try_from(this.all.get()).unwrap_or_default() >= most.all;
-        let full = if is_full && !make_room() {
+        let have = of.get(&of_whom).map_or(0, |client| client.connections);
+        let full = if this.is_full(most) && !make_room() {
+            this.want_room();
             "connections"
         } else if most.of_one.is_some_and(|most| have >= most) {
             "connections_per_client"
         } else {
-            of.insert(client, have + 1);
+            let streams = Self::join(&mut of, of_whom);
             this.all.inc();
-            return Some(Place { crowd: Arc::clone(this), of: client });
+            return Some(Place { crowd: Arc::clone(this), of: of_whom, streams });
         };
         drop(of);
         this.refuse(full, client);
         None
     }
 
-    fn refuse(&self, full: &str, client: IpAddr) {
+    /// Some worker is to make room.
+    pub fn want_room(&self) {
+        self.wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody has found no room, and there still is none; who asks is to make some.
+    pub fn wants_room(&self, most: Most) -> bool {
+        let wanted = self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::Relaxed);
+        wanted && self.is_full(most)
+    }
+
+    fn is_full(&self, most: Most) -> bool {
+        usize::try_from(self.all.get()).unwrap_or_default() >= most.all
+    }
+
+    /// A connection or a stream of this client is not taken, for this limit.
+    pub(super) fn refuse(&self, full: &str, client: IpAddr) {
         self.refused.with_label_values(&[full]).inc();
         if self.said.is_time() {
-            tracing::warn!(limit = full, %client, "a connection was not taken; scopegate_connections_refused_total counts them");
+            tracing::warn!(limit = full, %client, "a connection or a stream was not taken; scopegate_connections_refused_total counts them");
         }
     }
 
+    /// One connection more of this client.
+    fn join(of: &mut HashMap<IpAddr, Client>, client: IpAddr) -> Arc<AtomicUsize> {
+        let client = of.entry(client).or_default();
+        client.connections += 1;
+        Arc::clone(&client.streams)
+    }
+
     /// One connection less of this client.
-    fn leave(of: &mut HashMap<IpAddr, usize>, client: IpAddr) {
-        if let Some(have) = of.get_mut(&client) {
-            *have -= 1;
-            if *have == 0 {
-                of.remove(&client);
+    fn leave(of: &mut HashMap<IpAddr, Client>, client: IpAddr) {
+        if let Entry::Occupied(mut client) = of.entry(client) {
+            client.get_mut().connections -= 1;
+            if client.get().connections == 0 {
+                client.remove();
             }
         }
+    }
+}
+
+/// Whom an address stands for: of IPv6, who has one has its network of 64 bits (RFC 4291, 2.5.4).
+fn household(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
 impl Place {
     /// It turns out to be this client's, who may have no more than `of_one`; false where he has as many.
     pub fn passes_to(&mut self, client: IpAddr, of_one: Option<usize>) -> bool {
+        let of_whom = household(client);
         let mut of = self.crowd.of.lock().unwrap_or_else(PoisonError::into_inner);
-        let have = of.get(&client).copied().unwrap_or_default();
+        let have = of.get(&of_whom).map_or(0, |client| client.connections);
         if of_one.is_some_and(|most| have >= most) {
             drop(of);
             self.crowd.refuse("connections_per_client", client);
             return false;
         }
-        of.insert(client, have + 1);
-        Crowd::leave(&mut of, std::mem::replace(&mut self.of, client));
+        self.streams = Crowd::join(&mut of, of_whom);
+        Crowd::leave(&mut of, std::mem::replace(&mut self.of, of_whom));
         true
+    }
+
+    /// Counts the streams of its client.
+    pub(super) fn streams(&self) -> &Arc<AtomicUsize> {
+        &self.streams
     }
 }
 
@@ -136,5 +193,36 @@ mod tests {
         drop((again, last, behind));
         assert_eq!(gauge.get(), 0);
         assert!(crowd.of.lock().expect("no panic").is_empty());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_client() {
+        let gauge = IntGauge::new("all", "all").expect("a gauge");
+        let refused = IntCounterVec::new(Opts::new("refused", "refused"), &["limit"]).expect("a counter");
+        let crowd = Crowd::new(gauge, refused);
+        let most = Most { all: 9, of_one: Some(1) };
+        let enter = |who: &str| Crowd::enter(&crowd, who.parse().expect("an address"), most, || false);
+        let mut one = enter("2001:db8:0:1::1").expect("room");
+        assert!(enter("2001:db8:0:1:ffff::2").is_none());
+        let other = enter("2001:db8:0:2::1").expect("room");
+        assert!(!one.passes_to([0x2001, 0xdb8, 0, 2, 0, 0, 0, 9].into(), most.of_one));
+        drop((one, other));
+        assert!(crowd.of.lock().expect("no panic").is_empty());
+    }
+
+    #[test]
+    fn who_finds_no_room_is_told_of_while_there_is_none() {
+        let gauge = IntGauge::new("all", "all").expect("a gauge");
+        let refused = IntCounterVec::new(Opts::new("refused", "refused"), &["limit"]).expect("a counter");
+        let crowd = Crowd::new(gauge, refused);
+        let most = Most { all: 1, of_one: None };
+        let enter = |has_room| Crowd::enter(&crowd, [10, 0, 0, 1].into(), most, || has_room);
+        let places = [enter(false).expect("room"), enter(true).expect("room was made")];
+        assert!(!crowd.wants_room(most));
+        assert!(enter(false).is_none());
+        assert!(crowd.wants_room(most) && !crowd.wants_room(most));
+        crowd.want_room();
+        drop(places);
+        assert!(!crowd.wants_room(most), "there is some now");
     }
 }

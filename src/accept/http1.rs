@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Method, Version};
+use http::Method;
 use tokio::time::timeout;
 
 use super::answer::{self, Sent, Terms};
@@ -26,12 +26,14 @@ const SHORT_LINGER: Duration = Duration::from_millis(200);
 enum Next {
     /// The head of a request.
     Head(Head),
-    /// Something that is none.
-    Malformed(Malformed),
+    /// Something that is none, and whether it asked for a head alone.
+    Malformed(Malformed, bool),
     /// Nothing: we have waited for long enough.
     End,
     /// Nothing: the client has left.
     Gone,
+    /// Nothing: it has left in the middle of a head.
+    Half,
 }
 
 /// What becomes of a connection after a request.
@@ -48,9 +50,12 @@ enum After {
 
 /// Serves a connection to its end.
 pub(super) async fn serve<D: Door>(link: Rc<Link>, door: Rc<D>) {
+    // The first request was to come at once.
+    let mut wait = door.bounds().head_wait;
     loop {
         let bounds = door.bounds();
-        let next = next(&link, &bounds).await;
+        let next = next(&link, &bounds, wait).await;
+        wait = bounds.idle;
         match exchange(&link, &door, next, &bounds).await {
             After::Next => {}
             After::Last => return linger(&link).await,
@@ -65,8 +70,8 @@ pub(super) async fn serve<D: Door>(link: Rc<Link>, door: Rc<D>) {
     }
 }
 
-/// Waits for the head of a request.
-async fn next(link: &Link, bounds: &Bounds) -> Next {
+/// Waits for the head of a request, which is to begin within `wait`.
+async fn next(link: &Link, bounds: &Bounds, wait: Duration) -> Next {
     let mut read = Gathered::default();
     // For the first byte, or for the last.
     let mut begun = None;
@@ -81,20 +86,24 @@ async fn next(link: &Link, bounds: &Bounds) -> Next {
                         return Poll::Ready(Next::Head(head));
                     }
                     Ok(None) => {}
-                    Err(invalid) => return Poll::Ready(Next::Malformed(Malformed::Invalid(invalid))),
+                    Err(invalid) => {
+                        let invalid = Malformed::Invalid(invalid);
+                        return Poll::Ready(Next::Malformed(invalid, read.is_to_head(&more)));
+                    }
                 }
             }
             let has_begun = !read.is_empty();
             if begun.replace(has_begun) != Some(has_begun) {
-                if has_begun { link.peer.wait(bounds.head_wait) } else { link.peer.idle(bounds.idle) }
+                if has_begun { link.peer.wait(bounds.head_wait) } else { link.peer.idle(wait) }
             }
             link.peer.watch(cx);
             // What has come is read first: it was sent before the client could know.
             match link.poll_read(cx) {
                 Poll::Ready(Ok(more)) if !more.is_empty() => link.put_back(more),
+                Poll::Ready(Ok(_) | Err(_)) if has_begun => return Poll::Ready(Next::Half),
                 Poll::Ready(Ok(_) | Err(_)) => return Poll::Ready(Next::Gone),
                 Poll::Pending if link.peer.is_late() && has_begun => {
-                    return Poll::Ready(Next::Malformed(Malformed::Late));
+                    return Poll::Ready(Next::Malformed(Malformed::Late, read.is_to_head(b"")));
                 }
                 Poll::Pending if !has_begun && (link.peer.is_late() || link.peer.is_closing()) => {
                     return Poll::Ready(Next::End);
@@ -111,16 +120,26 @@ async fn exchange<D: Door>(link: &Rc<Link>, door: &Rc<D>, next: Next, bounds: &B
     let head = match next {
         Next::End => return After::Last,
         Next::Gone => return After::Gone,
-        Next::Malformed(malformed) => return refuse(link, door, None, malformed, bounds).await,
+        Next::Half => {
+            door.cut_short("head");
+            return After::Gone;
+        }
+        Next::Malformed(malformed, head_only) => {
+            let terms = Terms { head_only, ..Terms::last(bounds) };
+            return refuse(link, door, None, malformed, terms).await;
+        }
         Next::Head(head) => head,
     };
     let (body, asks) = match (head.framing(), head.expects()) {
         (Ok(body), Ok(asks)) => (body, asks),
         (Err(invalid), _) | (_, Err(invalid)) => {
-            return refuse(link, door, Some(&head), Malformed::Invalid(invalid), bounds).await;
+            let terms = Terms { head_only: head.method == Method::HEAD, ..Terms::last(bounds) };
+            return refuse(link, door, Some(&head), Malformed::Invalid(invalid), terms).await;
         }
     };
-    let terms = Terms::new(&head.method, head.version, head.keeps_alive(), bounds.patience);
+    // Bytes behind a handshake that came to nothing were meant for a channel: they are no request, whenever they come.
+    let keeps_alive = head.keeps_alive() && !head.fields.lists(Kind::Upgrade, "websocket");
+    let terms = Terms::new(&head.method, head.version, keeps_alive, bounds.patience);
     let upgrades = head.fields.has(Kind::Upgrade);
     link.begin(body, asks);
     let reply = {
@@ -132,11 +151,12 @@ async fn exchange<D: Door>(link: &Rc<Link>, door: &Rc<D>, next: Next, bounds: &B
         })
         .await
     };
-    let Some(Reply { answer, switch }) = reply else { return After::Gone };
+    // Who ended in the middle of a body has left, as who ended behind one (see `Link::poll_gone`).
+    let Some(Reply { answer, switch }) = reply.filter(|_| !link.is_dead()) else { return After::Gone };
     match (Box::pin(answer::send(link, terms, answer)).await, switch) {
         (Sent::Gone, _) => After::Gone,
         (Sent::Free | Sent::Last, Some(switch)) => After::Switched(switch),
-        // Bytes behind a handshake that was refused were meant for a channel: they are no request.
+        // Nor are those behind a switch to something else that we do not know.
         (Sent::Free, None) if upgrades && link.has_read() => After::Last,
         (Sent::Free, None) => {
             link.peer.wait(LINGER);
@@ -152,12 +172,10 @@ async fn refuse<D: Door>(
     door: &Rc<D>,
     head: Option<&Head>,
     malformed: Malformed,
-    bounds: &Bounds,
+    terms: Terms,
 ) -> After {
     link.peer.rest();
     let refusal = door.refuse(&link.peer, head, malformed);
-    let method = head.map_or(&Method::GET, |head| &head.method);
-    let terms = Terms::new(method, Version::HTTP_11, false, bounds.patience);
     match Box::pin(answer::send(link, terms, refusal)).await {
         Sent::Free | Sent::Last => After::Last,
         Sent::Gone => After::Gone,

@@ -1,6 +1,6 @@
 //! Requests of a client over HTTP/2, which hyper reads.
 
-use std::convert::Infallible;
+use std::cell::Cell;
 use std::error::Error as _;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
@@ -20,7 +20,8 @@ use super::body::Incoming;
 use super::calm::Calm;
 use super::peer::Peer;
 use super::pipe::Pipe;
-use super::streams::{Streams, Watched};
+use super::streams::Streams;
+use super::watched::Watched;
 use super::{Bounds, Door, Malformed, Reply, Switch};
 use crate::message::head::Head;
 use crate::socket::Socket;
@@ -31,8 +32,21 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What waits for a client that does not take it, on each stream.
 const UNTAKEN: usize = 64 * 1024;
+/// Why a connection ends whose client takes nothing.
+const SLOW: &str = "client_slow";
 /// After a goodbye of ours.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// A stream.
+    Busy,
+    /// The client, which takes nothing of what is left to say of streams that have ended.
+    Blocked,
+    /// The next request.
+    Idle,
+}
 
 /// Serves a connection to its end. What ends it is the client's matter, or has been told by its requests.
 pub(super) async fn serve<D: Door>(socket: Socket, read: Bytes, peer: Rc<Peer>, door: Rc<D>) {
@@ -41,9 +55,11 @@ pub(super) async fn serve<D: Door>(socket: Socket, read: Bytes, peer: Rc<Peer>, 
     let (served, watching, serving) = (Rc::clone(&peer), streams.clone(), Rc::clone(&door));
     let service = service_fn(move |request| {
         let (door, peer, streams) = (Rc::clone(&serving), Rc::clone(&served), watching.clone());
-        async move { Ok::<_, Infallible>(exchange(request, door, peer, &streams).await) }
+        // In a box, which is gone when the answer begins: that may have to wait for long.
+        Box::pin(async move { exchange(request, door, peer, &streams).await })
     });
-    let socket = TokioIo::new(Calm::new(socket, read, bounds.control_frames, Rc::clone(&peer)));
+    let blocked = Rc::new(Cell::new(false));
+    let socket = Calm::new(socket, read, bounds.control_frames, Rc::clone(&peer), Rc::clone(&blocked));
     let mut builder = http2::Builder::new(streams.clone());
     if bounds.channels {
         builder.enable_connect_protocol();
@@ -56,56 +72,96 @@ pub(super) async fn serve<D: Door>(socket: Socket, read: Bytes, peer: Rc<Peer>, 
         .max_send_buf_size(UNTAKEN)
         .max_pending_accept_reset_streams(bounds.resets)
         .max_local_error_reset_streams(bounds.resets)
-        .serve_connection(socket, service);
+        .serve_connection(TokioIo::new(socket), service);
     let mut connection = pin!(connection);
-    let (mut closing, mut idle) = (false, true);
-    // Until the first request it has as long as a head may take.
-    peer.wait(bounds.head_wait);
+    let mut course = Course { waits: Waits::Idle, begun: false, closing: false };
+    // Until the first request it has as long as a head may take, and makes room for others.
+    peer.idle(bounds.head_wait);
     let ended = poll_fn(|cx| {
         peer.watch(cx);
-        if idle && peer.is_late() && closing {
+        if peer.is_late() && course.is_over(&streams, &*door)? {
             return Poll::Ready(Ok(()));
         }
-        if !closing && (peer.is_closing() || (idle && peer.is_late())) {
-            closing = true;
+        if !course.closing && (peer.is_closing() || (course.waits == Waits::Idle && peer.is_late())) {
+            course.closing = true;
             connection.as_mut().graceful_shutdown();
             peer.wait(LINGER);
-        } else if !idle && peer.is_late() {
-            streams.end_stuck();
         }
-        let polled = connection.as_mut().poll(cx);
-        if idle != streams.is_empty() {
-            idle = !idle;
-            if idle {
-                peer.idle(if closing { LINGER } else { door.bounds().idle });
-            } else {
-                peer.rest();
-            }
+        let polled = connection.as_mut().poll(cx).map_err(|error| reason(&error));
+        let waits = match (streams.is_empty(), blocked.get()) {
+            (false, _) => Waits::Busy,
+            (true, true) => Waits::Blocked,
+            (true, false) => Waits::Idle,
+        };
+        if waits != course.waits {
+            course.turn(waits, &peer, &*door);
         }
         polled
     })
     .await;
-    if let Err(error) = ended {
-        door.broke(reason(&error));
+    if let Err(reason) = ended {
+        door.broke(reason);
     }
 }
 
-/// One request and its answer.
+/// How far a connection has come.
+struct Course {
+    waits: Waits,
+    /// Something has been asked of it.
+    begun: bool,
+    /// The client has been told that nothing more will be answered.
+    closing: bool,
+}
+
+impl Course {
+    /// What it has waited for takes too long: whether it ends at once, or breaks.
+    fn is_over(&self, streams: &Streams, door: &impl Door) -> Result<bool, &'static str> {
+        match self.waits {
+            Waits::Busy if streams.end_stuck() => Ok(false),
+            Waits::Busy | Waits::Blocked => Err(SLOW),
+            Waits::Idle => {
+                if !self.begun && !self.closing {
+                    door.cut_short("preface");
+                }
+                Ok(self.closing)
+            }
+        }
+    }
+
+    /// It waits for something else from now on.
+    fn turn(&mut self, waits: Waits, peer: &Peer, door: &impl Door) {
+        (self.waits, self.begun) = (waits, true);
+        match waits {
+            Waits::Busy => peer.rest(),
+            Waits::Idle if !self.closing => peer.idle(door.bounds().idle),
+            Waits::Blocked if !self.closing => peer.wait(door.bounds().patience),
+            Waits::Idle | Waits::Blocked => peer.wait(LINGER),
+        }
+    }
+}
+
+/// One request and its answer; an error resets its stream.
 async fn exchange<D: Door>(
     request: Request<hyper::body::Incoming>,
     door: Rc<D>,
     peer: Rc<Peer>,
     streams: &Streams,
-) -> Response<Watched<D::Body>> {
+) -> Result<Response<Watched<D::Body>>, h2::Error> {
     let (mut parts, body) = request.into_parts();
     // As they are now, and not when the connection began: a reload is for the next request.
-    let Bounds { size, patience, .. } = door.bounds();
-    let (head, upgrade) = (Head::of(&parts, &size), parts.extensions.remove::<OnUpgrade>());
+    let Bounds { size, patience, connections, .. } = door.bounds();
+    if peer.has_more_than(connections.of_one) {
+        // An answer that it does not take would be one more.
+        door.worker().crowd.refuse("streams_per_client", peer.ip);
+        return Err(h2::Reason::REFUSED_STREAM.into());
+    }
+    let head = Head::of(&parts, &size).map_err(|invalid| (invalid, Head::outline(&parts)));
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
     // Not held while the upstream thinks.
     drop(parts);
     let Reply { answer, switch } = match head {
         Ok(head) => door.serve(peer, head, Incoming::Http2(body)).await,
-        Err(invalid) => door.refuse(&peer, None, Malformed::Invalid(invalid)).into(),
+        Err((invalid, head)) => door.refuse(&peer, Some(&head), Malformed::Invalid(invalid)).into(),
     };
     let mut response = Response::new(streams.watched(answer.body, patience));
     *response.status_mut() = answer.status;
@@ -115,7 +171,7 @@ async fn exchange<D: Door>(
         response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
         switched(streams, upgrade, switch);
     }
-    response
+    Ok(response)
 }
 
 /// The stream of this task is somebody else's once it has been answered.

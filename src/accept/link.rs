@@ -83,7 +83,8 @@ impl Link {
 
     /// It is used later.
     pub(super) fn put_back(&self, read: Bytes) {
-        self.read.replace(read);
+        // Nothing of a chunk holds on to all of it.
+        self.read.replace(if read.is_empty() { Bytes::new() } else { read });
     }
 
     /// Reads what has come; nothing is the end.
@@ -186,6 +187,7 @@ impl Link {
             };
             let read = read.map_err(|_| Broken::Gone)?;
             if read.is_empty() {
+                self.dead.set(true);
                 return Poll::Ready(Some(Err(Broken::Gone)));
             }
             self.read.replace(read);
@@ -256,6 +258,11 @@ impl Link {
             }
             Ok(_) | Err(_) => Poll::Ready(()),
         }
+    }
+
+    /// Nobody serves it any more, or nobody should: the client has ended in the middle of a body.
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead.get()
     }
 
     /// Nobody serves it any more: who still reads a body from it hears that the client has left.

@@ -17,6 +17,7 @@ pub mod pipe;
 mod proxied;
 pub mod proxy_protocol;
 mod streams;
+mod watched;
 
 use std::future::poll_fn;
 use std::io;
@@ -40,9 +41,9 @@ use crate::message::chunk::Chunk;
 use crate::message::head::{Head, Limits};
 use crate::message::invalid::Invalid;
 use crate::socket::Socket;
-use crate::tls::Terminator;
 use crate::tls::failure::Failure;
 use crate::tls::subject;
+use crate::tls::{Accepted, Terminator};
 use body::Incoming;
 use clock::Clock;
 use crowd::{Crowd, Most};
@@ -79,6 +80,9 @@ pub trait Door: 'static {
 
     /// A connection of HTTP/2 has broken, for this reason.
     fn broke(&self, reason: &'static str);
+
+    /// A connection has ended that was still owed, or owed us, a request, for this reason.
+    fn cut_short(&self, reason: &'static str);
 
     /// A connection without the PROXY header that it had to begin with was closed.
     fn turned_away(&self, hop: &Peer, why: Unproxied);
@@ -248,7 +252,7 @@ fn take<D: Door>(stream: TcpStream, address: SocketAddr, entrance: &Entrance, do
         return door.turned_away(&peer, Unproxied::Untrusted);
     }
     let most = if trusted { Most { of_one: None, ..most } } else { most };
-    let Some(place) = Crowd::enter(crowd, peer.ip, most, || open.make_room()) else { return };
+    let Some(place) = Crowd::enter(crowd, peer.ip, most, || make_room(open, &**door)) else { return };
     // A failure here means that the client has gone already; reading will say so.
     let _ = stream.set_nodelay(true);
     let (entered, door) = (Open::connect(open, &peer), Rc::clone(door));
@@ -260,6 +264,9 @@ fn take<D: Door>(stream: TcpStream, address: SocketAddr, entrance: &Entrance, do
             ProxyProtocol::Required => Box::pin(proxied::meet(&stream, (peer, entered, place), &door)).await,
         };
         let Some((peer, entered, place)) = met else { return };
+        if !door.is_trusted(&peer) {
+            peer.counts_in(place.streams());
+        }
         let socket = match tls {
             None => Some(Socket::Plain(stream)),
             // In a box, which is gone when the handshake is.
@@ -272,7 +279,17 @@ fn take<D: Door>(stream: TcpStream, address: SocketAddr, entrance: &Entrance, do
     });
 }
 
-/// Shakes hands over TLS; `None` where that fails, or the connection is to end. Until it has, nothing is lost with it: it
+/// Ends the connection that is oldest of those on which nothing is asked; false where there is none.
+pub fn make_room(open: &Open, door: &impl Door) -> bool {
+    let made = open.make_room();
+    if made {
+        door.cut_short("room");
+    }
+    made
+}
+
+/// Shakes hands over TLS; `None` where that fails, or the connection is to end. Who speaks HTTP instead is served, so that
+/// it can be told what is wrong in the form that it knows. Until it has, nothing is lost with it: it
 /// makes room for others, and holds up no drain.
 async fn shake<D: Door>(stream: TcpStream, tls: &Terminator, peer: &Peer, door: &D) -> Option<Socket> {
     peer.idle(door.bounds().idle);
@@ -285,13 +302,18 @@ async fn shake<D: Door>(stream: TcpStream, tls: &Terminator, peer: &Peer, door: 
         () = closing => return None,
     };
     match shaken {
-        Ok(stream) => {
+        Ok(Accepted::Plain(tcp)) => {
+            door.unshaken(peer, &Failure::NotTls);
+            peer.has_come_in_plain();
+            Some(Socket::Plain(tcp))
+        }
+        Ok(Accepted::Tls(stream)) => {
             let session = stream.get_ref().1;
             door.shaken(session.handshake_kind() == Some(HandshakeKind::Resumed));
-            if let Some(name) = session.peer_certificates().and_then(|chain| subject::of(chain.first()?)) {
-                peer.has_proved(name);
+            if let Some(leaf) = session.peer_certificates().and_then(<[_]>::first) {
+                peer.has_proved(subject::of(leaf).map(Rc::from));
             }
-            Some(Socket::Tls(Box::new(stream.into())))
+            Some(Socket::Tls(Box::new((*stream).into())))
         }
         Err(why) => {
             door.unshaken(peer, &why);

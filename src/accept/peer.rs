@@ -3,6 +3,8 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -52,7 +54,10 @@ pub struct Peer {
     pub https_only: HttpsOnly,
     /// A hop could not say who it is: `ip` is the hop's, and what is said is not.
     unknown: bool,
-    certificate: OnceCell<String>,
+    /// Streams of its client, over all connections that he has; nobody counts those of many clients.
+    streams: OnceCell<Arc<AtomicUsize>>,
+    certificate: OnceCell<Option<Rc<str>>>,
+    in_plain: Cell<bool>,
     clock: Rc<Clock>,
     deadline: Cell<Option<Instant>>,
     late: Cell<bool>,
@@ -73,6 +78,8 @@ impl Peer {
             https_only: HttpsOnly::Off,
             unknown: false,
             certificate: OnceCell::new(),
+            streams: OnceCell::new(),
+            in_plain: Cell::new(false),
             clock: Rc::clone(clock),
             deadline: Cell::new(None),
             late: Cell::new(false),
@@ -111,16 +118,54 @@ impl Peer {
         !self.unknown && is_one_of(self.ip, proxies)
     }
 
-    /// Who it has proved to be by a certificate: [`crate::identity::key::CERTIFICATE`] and a name.
+    /// Who it has proved to be, where it has shown a certificate: [`crate::identity::key::CERTIFICATE`] and a name, if it
+    /// names somebody.
     #[must_use]
-    pub fn certificate(&self) -> Option<&String> {
+    pub fn certificate(&self) -> Option<&Option<Rc<str>>> {
         self.certificate.get()
     }
 
     /// It has proved this in its handshake.
-    pub(super) fn has_proved(&self, name: String) {
+    pub(super) fn has_proved(&self, name: Option<Rc<str>>) {
         // There is one handshake.
         let _ = self.certificate.set(name);
+    }
+
+    /// Its streams are counted here.
+    pub(super) fn counts_in(&self, streams: &Arc<AtomicUsize>) {
+        // It is one client's from its beginning.
+        let _ = self.streams.set(Arc::clone(streams));
+    }
+
+    /// Its client has opened a stream of HTTP/2.
+    pub(super) fn opens(&self) {
+        if let Some(streams) = self.streams.get() {
+            streams.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One has ended, and been taken.
+    pub(super) fn ends(&self) {
+        if let Some(streams) = self.streams.get() {
+            streams.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Its client has more streams than this.
+    pub(super) fn has_more_than(&self, most: Option<usize>) -> bool {
+        let have = self.streams.get().map_or(0, |streams| streams.load(Ordering::Relaxed));
+        most.is_some_and(|most| have > most)
+    }
+
+    /// It speaks in plain where TLS is spoken, whatever is said of its requests.
+    #[must_use]
+    pub fn is_in_plain(&self) -> bool {
+        self.in_plain.get()
+    }
+
+    /// It does.
+    pub(super) fn has_come_in_plain(&self) {
+        self.in_plain.set(true);
     }
 
     /// What time it is.

@@ -3,25 +3,25 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::task::{AbortHandle, Id, spawn_local};
 use tokio::time::timeout;
 
 use super::Taken;
 use super::peer::Peer;
+use super::watched::{Pace, Watched};
 
 /// The streams of a connection, by the tasks that serve them.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
     peer: Rc<Peer>,
     open: Rc<RefCell<HashMap<Id, Stream>>>,
+    /// Answers whose tasks have ended, and of which the client has yet to take something.
+    left: Rc<RefCell<Vec<Rc<Pace>>>>,
     /// Of streams that are about to switch, by their tasks.
     switching: Rc<RefCell<HashMap<Id, Rc<Sender>>>>,
 }
@@ -33,23 +33,16 @@ struct Stream {
     pace: Rc<Pace>,
 }
 
-/// How fast the client takes the answer of a stream.
-#[derive(Debug, Default)]
-struct Pace {
-    /// Until when a piece must have been taken, where there is one.
-    until: Cell<Option<Instant>>,
-    /// Too slow.
-    ended: Cell<bool>,
-}
-
 impl Streams {
     pub(super) fn new(peer: Rc<Peer>) -> Self {
-        Self { peer, open: Rc::default(), switching: Rc::default() }
+        Self { peer, open: Rc::default(), left: Rc::default(), switching: Rc::default() }
     }
 
-    /// None is open.
+    /// None is open, and nothing is left of any that the client has yet to take.
     pub(super) fn is_empty(&self) -> bool {
-        self.open.borrow().is_empty()
+        let mut left = self.left.borrow_mut();
+        left.retain(|pace| pace.is_untaken());
+        left.is_empty() && self.open.borrow().is_empty()
     }
 
     /// The body of an answer on the stream of this task.
@@ -61,26 +54,37 @@ impl Streams {
             Rc::clone(pace)
         });
         let patience = body.patience().unwrap_or(patience);
-        Watched { body, peer: Rc::clone(&self.peer), pace: pace.unwrap_or_default(), patience }
+        let pace = pace.unwrap_or_else(|| Rc::new(Pace::new(Rc::clone(&self.peer), false)));
+        Watched::new(body, pace, patience)
     }
 
-    /// Ends those of which the client takes nothing for too long, and waits for the next.
-    pub(super) fn end_stuck(&self) {
+    /// Ends those of which the client takes nothing for too long, and waits for the next; false where one has been answered
+    /// whole, and ends with the connection alone.
+    #[must_use]
+    pub(super) fn end_stuck(&self) -> bool {
         let now = self.peer.clock().now();
         let mut next = None;
+        let mut wait = |end| next = Some(next.map_or(end, |next: Instant| next.min(end)));
         for Stream { task, pace } in self.open.borrow().values() {
-            let Some(end) = pace.until.get() else { continue };
+            let Some(end) = pace.until() else { continue };
             if end <= now {
-                pace.ended.set(true);
+                pace.end();
                 task.abort();
-            } else if next.is_none_or(|next| end < next) {
-                next = Some(end);
+            } else {
+                wait(end);
             }
+        }
+        for end in self.left.borrow().iter().filter_map(|pace| pace.until()) {
+            if end <= now {
+                return false;
+            }
+            wait(end);
         }
         match next {
             Some(next) => self.peer.wait(next.duration_since(now)),
             None => self.peer.rest(),
         }
+        true
     }
 }
 
@@ -92,7 +96,7 @@ impl<F: Future<Output: 'static> + 'static> Executor<F> for Streams {
             None => drop(self.spawn(task)),
             Some(sender) => {
                 let ends = Ends(Rc::clone(&sender));
-                let task = self.spawn(async move {
+                let task = self.enter(false, async move {
                     let _ends = ends;
                     task.await
                 });
@@ -103,15 +107,21 @@ impl<F: Future<Output: 'static> + 'static> Executor<F> for Streams {
 }
 
 impl Streams {
-    /// Serves a part of the connection, which is not idle for as long.
+    /// Serves a stream of the connection, which is not idle for as long.
     pub(super) fn spawn<F: Future<Output: 'static> + 'static>(&self, task: F) -> AbortHandle {
+        self.enter(true, task)
+    }
+
+    /// The same, or what goes on beside a stream.
+    fn enter<F: Future<Output: 'static> + 'static>(&self, is_stream: bool, task: F) -> AbortHandle {
         let entered = Entered(self.clone());
         let spawned = spawn_local(async move {
             let _entered = entered;
             task.await
         });
         let task = spawned.abort_handle();
-        self.open.borrow_mut().insert(spawned.id(), Stream { task: task.clone(), pace: Rc::default() });
+        let pace = Rc::new(Pace::new(Rc::clone(&self.peer), is_stream));
+        self.open.borrow_mut().insert(spawned.id(), Stream { task: task.clone(), pace });
         task
     }
 
@@ -136,9 +146,10 @@ struct Entered(Streams);
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let Streams { open, peer, .. } = &self.0;
+        let Streams { open, left, peer, .. } = &self.0;
         if let Some(id) = tokio::task::try_id() {
-            open.borrow_mut().remove(&id);
+            let stream = open.borrow_mut().remove(&id);
+            left.borrow_mut().extend(stream.map(|Stream { pace, .. }| pace).filter(|pace| pace.is_untaken()));
             self.0.switched(id);
         }
         // The last stream has ended: the connection may be waited for again.
@@ -188,49 +199,5 @@ impl Sender {
         {
             task.abort();
         }
-    }
-}
-
-/// The body of an answer, which notes when the client has something to take.
-#[derive(Debug)]
-pub(super) struct Watched<B: Taken> {
-    body: B,
-    peer: Rc<Peer>,
-    pace: Rc<Pace>,
-    patience: Duration,
-}
-
-impl<B: Taken> Drop for Watched<B> {
-    fn drop(&mut self) {
-        if self.pace.ended.get() {
-            self.body.too_slow();
-        }
-    }
-}
-
-impl<B: Taken> Body for Watched<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
-        // A piece that was handed on has been taken when the next is asked for.
-        this.pace.until.set(polled.is_ready().then(|| this.peer.clock().now() + this.patience));
-        if polled.is_ready() {
-            this.peer.wait_no_longer(this.patience);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

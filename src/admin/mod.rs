@@ -6,10 +6,14 @@
 //! | `/readyz` | 200 once everything is there that a request needs, 503 before that and while draining |
 //! | `/metrics` | Prometheus' text format |
 //! | `/config` | the configuration in force, as JSON, to peers on this machine |
+//! | `/keys/previous` | who still uses keys that others have replaced, as JSON, to peers on this machine |
+//! | `/sessions` | how many sessions each key has minted, and how many of their channels are open, likewise |
 //! | `POST /keys` | from peers on this machine: `key HEX`, `team NAME` or `all` has changed where keys live |
 
 mod shown;
+mod users;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -21,36 +25,53 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use serde_json::json;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::accept::drain::Phase;
 use crate::keys::news::News;
 use crate::snapshot::Shared;
 use shown::shown;
+use users::{previous, sessions};
 
 /// Bytes of news: more than a digest, and the name of any team.
 const NEWS_MOST: usize = 1024;
 /// After the system refused a connection, it gets this long to recover.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections that are open: kubelets, scrapers and people have a few. The oldest makes room for a new one, so that nobody
+/// can keep a probe out.
+const OPEN_MOST: usize = 64;
+
 /// Answers operators for as long as the process lives, through the drain too.
 pub async fn run(listener: TcpListener, shared: Shared) {
+    let mut open = VecDeque::new();
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
         let shared = shared.clone();
-        tokio::task::spawn_local(async move {
+        open.retain(|task: &JoinHandle<()>| !task.is_finished());
+        if open.len() == OPEN_MOST
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        // For a head, and for the pause before it.
+        let wait = shared.current.load().live().timeouts.head;
+        open.push_back(tokio::task::spawn_local(async move {
             let service = service_fn(|request: Request<Incoming>| {
                 let shared = shared.clone();
                 async move { Ok::<_, Infallible>(answer(&shared, peer, request).await) }
             });
             // How a connection of an operator ends is no news.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(wait);
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+        }));
     }
 }
 
@@ -79,15 +100,21 @@ async fn answer(shared: &Shared, peer: SocketAddr, request: Request<Incoming>) -
             (Phase::Unready | Phase::Closing { .. }, _) => text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
         },
         "/metrics" => {
+            let known = i64::try_from(shared.sessions.count()).unwrap_or(i64::MAX);
+            shared.metrics.sessions_known.set(known);
             typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shared.metrics.text())
         }
-        "/config" if is_near && is_no_page(&request) => {
+        "/config" | "/keys/previous" | "/sessions" if !is_near || !is_no_page(&request) => too_far(),
+        "/config" => {
             let snapshot = shared.current.load();
-            let config = json!({ "generation": snapshot.generation, "config": shown(&snapshot.config) });
-            typed(StatusCode::OK, "application/json", format!("{config:#}\n").into())
+            page(&json!({ "generation": snapshot.generation, "config": shown(&snapshot.config) }))
         }
-        "/config" => too_far(),
-        _ => text(StatusCode::NOT_FOUND, "/livez /readyz /metrics /config, and POST /keys"),
+        "/keys/previous" => page(&previous(&shared.metrics.stragglers)),
+        "/sessions" => page(&sessions(&shared.sessions)),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "/livez /readyz /metrics /config /keys/previous /sessions, and POST /keys",
+        ),
     }
 }
 
@@ -115,18 +142,26 @@ async fn changed(shared: &Shared, body: Incoming) -> Response<Full<Bytes>> {
     if snapshot.keys.remotes().next().is_none() {
         return text(StatusCode::CONFLICT, "keys are in files alone, which are watched");
     }
+    let mut heard = true;
     for remote in snapshot.keys.remotes() {
         if !remote.tell(news.clone()).await {
+            heard = false;
             tracing::warn!(
                 kind = news.kind(),
                 source = remote.name(),
                 "told of a change of keys, which was not heard in time"
             );
-            return text(StatusCode::SERVICE_UNAVAILABLE, "not heard in time: say it again");
         }
+    }
+    if !heard {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "not heard in time: say it again");
     }
     tracing::info!(kind = news.kind(), "told of a change of keys");
     text(StatusCode::OK, "told")
+}
+
+fn page(value: &Value) -> Response<Full<Bytes>> {
+    typed(StatusCode::OK, "application/json", format!("{value:#}\n").into())
 }
 
 fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {

@@ -13,7 +13,7 @@ use crate::config::sources::{
     Cache, Columns, DigestForm, Fail, Kubernetes, Postgres, Redis, Server, Source, Tls as Roots,
 };
 use crate::config::surface::{ChannelRefusal, OnFlagOff, OnRevoke, Surface};
-use crate::config::tls::{Clients, MinVersion, Pair, Tls, UnknownName};
+use crate::config::tls::{Clients, CrlDepth, CrlExpired, MinVersion, Pair, Tls, UnknownName};
 use crate::config::trust::Trust;
 use crate::config::upstream::{Address, Upstream};
 use crate::config::values::size;
@@ -121,8 +121,14 @@ fn terminated(Tls { certificates, min_version, unknown_name, handshake, clients 
         "min_version": match min_version { MinVersion::Tls12 => "1.2", MinVersion::Tls13 => "1.3" },
         "unknown_name": match unknown_name { UnknownName::First => "first", UnknownName::Refuse => "refuse" },
         "handshake": time(*handshake),
-        "client_certificates": clients.as_ref().map(|Clients { ca, required, crl }| {
-            json!({ "ca": ca, "required": required, "crl": crl })
+        "client_certificates": clients.as_ref().map(|Clients { ca, required, crl, crl_expired, crl_depth }| {
+            json!({
+                "ca": ca,
+                "required": required,
+                "crl": crl,
+                "crl_expired": match crl_expired { CrlExpired::Refuse => "refuse", CrlExpired::Accept => "accept" },
+                "crl_depth": match crl_depth { CrlDepth::Chain => "chain", CrlDepth::Leaf => "leaf" },
+            })
         }),
     })
 }
@@ -218,6 +224,8 @@ fn endpoint(http: &Http) -> Value {
             "team_scopes": answer.team_scopes,
             "disabled": answer.disabled,
             "team_disabled": answer.team_disabled,
+            "sunset": answer.sunset,
+            "since": answer.since,
         },
     })
 }

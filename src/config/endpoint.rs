@@ -72,6 +72,10 @@ pub struct Answer {
     pub disabled: Option<Box<str>>,
     /// Whether its team is turned off or deleted.
     pub team_disabled: Option<Box<str>>,
+    /// So long it opens anything, where another key has replaced it.
+    pub sunset: Option<Box<str>>,
+    /// Since when one has.
+    pub since: Option<Box<str>>,
 }
 
 impl Sent {
@@ -184,6 +188,8 @@ impl Default for Answer {
             team_scopes: None,
             disabled: None,
             team_disabled: None,
+            sunset: None,
+            since: None,
         }
     }
 }
@@ -200,6 +206,7 @@ impl Answer {
         let mut more = |name| fields.maybe(name, report, |node, report| pointer(node, name, report));
         let (team_scopes, disabled) = (more("team_scopes"), more("disabled"));
         let team_disabled = more("team_disabled");
+        let (sunset, since) = (more("sunset"), more("since"));
         fields.done(report);
         Some(Self {
             active: active?,
@@ -210,6 +217,8 @@ impl Answer {
             team_scopes: team_scopes?,
             disabled: disabled?,
             team_disabled: team_disabled?,
+            sunset: sunset?,
+            since: since?,
         })
     }
 }

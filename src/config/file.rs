@@ -115,7 +115,10 @@ pub fn parse_keys_resting(
 fn config(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<Config> {
     let mut top = Fields::of(node, "the configuration", report)?;
     let listen_place = top.place_of("listen");
-    let (fixed, live) = (fixed(&mut top, path, report), live(&mut top, path, report));
+    let fixed = fixed(&mut top, path, report);
+    // Where listeners cannot be read, nobody knows.
+    let certificates = fixed.as_ref().is_none_or(|fixed| fixed.listen.iter().any(listen::Listen::asks));
+    let live = live(&mut top, path, certificates, report);
     top.done(report);
     let (fixed, live) = (fixed?, live?);
     listen::Listen::check(&fixed.listen, &live.trusted_proxies, listen_place, report);
@@ -135,7 +138,7 @@ fn fixed(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<F
     Some(Fixed { listen: listen?, admin: admin?, workers: workers?, log: log?, key_digest: key_digest? })
 }
 
-fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Live> {
+fn live(top: &mut Fields<'_>, path: &Path, certificates: bool, report: &mut Report<'_>) -> Option<Live> {
     let trusted_proxies = top.or("trusted_proxies", Vec::new(), report, networks);
     let hint = "where requests go: `upstreams: { telapi: { address: 127.0.0.1:3001 } }`";
     let upstream_node = top.need("upstreams", hint, report);
@@ -165,6 +168,7 @@ fn live(top: &mut Fields<'_>, path: &Path, report: &mut Report<'_>) -> Option<Li
         flags: flag_node.map_or(Some(&[]), Node::entries),
         scopes: scopes.as_ref(),
         timeouts: timeouts.unwrap_or_default(),
+        certificates,
     };
     let surfaces = surfaces.and_then(|node| surface::Surface::read_all(node, &named, report));
     Some(Live {

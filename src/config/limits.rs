@@ -60,7 +60,7 @@ pub struct Limits {
     pub body: u64,
     /// Connections of all clients together.
     pub connections: usize,
-    /// Connections of one client's address; of trusted proxies, which bring many clients, all.
+    /// Connections of one client, and streams of HTTP/2 over all of them; of trusted proxies, which bring many clients, all.
     pub connections_per_client: usize,
     /// Requests that the upstreams work on at once.
     pub in_flight: usize,

@@ -120,6 +120,11 @@ impl Listen {
         Some(Self { address: address?, proxy_protocol: proxy_protocol?, https_only: https_only?, tls: tls? })
     }
 
+    /// Clients are asked for a certificate.
+    pub(super) fn asks(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.clients.is_some())
+    }
+
     /// Nobody could connect to a listener whose header nobody may send.
     pub(super) fn check(all: &[Self], trusted: &[IpNet], place: Place, report: &mut Report<'_>) {
         if trusted.is_empty() && all.iter().any(|listen| listen.proxy_protocol == ProxyProtocol::Required) {

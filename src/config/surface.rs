@@ -102,6 +102,8 @@ pub(super) struct Named<'a> {
     pub(super) scopes: Option<&'a Scopes>,
     /// What holds where a surface says nothing else.
     pub(super) timeouts: Timeouts,
+    /// A listener asks clients for a certificate.
+    pub(super) certificates: bool,
 }
 
 impl Named<'_> {
@@ -174,7 +176,7 @@ impl Surface {
     ) -> Option<(Self, Vec<Place>)> {
         let what = format!("surface `{name}`");
         let mut fields = Fields::of(node, &what, report)?;
-        let access = access(&mut fields, report);
+        let access = access(&mut fields, named, report);
         let (access, proof) = (access.map(|(access, _)| access), access.map(|(_, proof)| proof));
         let flags = fields.or("flags", Vec::new(), report, |node, report| named.flags(node, report));
         let upstream = fields.or("upstream", 0, report, |node, report| {
@@ -237,7 +239,7 @@ fn routes_of(what: &str, node: &Node, context: Context<'_>, report: &mut Report<
     read
 }
 
-fn access(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Option<(Access, Proof)> {
+fn access(fields: &mut Fields<'_>, named: &Named<'_>, report: &mut Report<'_>) -> Option<(Access, Proof)> {
     let hint = "write `access: key`, or `access: open` where the upstream has checks of its own";
     let words = [
         ("open", (Access::Open, Proof::Key)),
@@ -245,7 +247,13 @@ fn access(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Option<(Access, P
         ("certificate", (Access::Key, Proof::Certificate)),
         ("key_and_certificate", (Access::Key, Proof::Both)),
     ];
-    fields.need("access", hint, report)?.one_of("`access`", &words, report)
+    let node = fields.need("access", hint, report)?;
+    let (access, proof) = node.one_of("`access`", &words, report)?;
+    if proof != Proof::Key && !named.certificates {
+        let message = "no listener asks for a certificate, so that nobody could pass here";
+        report.error(node.place, message, "write `client_certificates:` in the `tls:` of a listener");
+    }
+    Some((access, proof))
 }
 
 /// A channel belongs to the key that it was opened with, or to the one that its session was minted with.

@@ -57,6 +57,30 @@ pub struct Clients {
     pub required: bool,
     /// PEM: lists of what those authorities have taken back.
     pub crl: Vec<PathBuf>,
+    /// When a newer list was due.
+    pub crl_expired: CrlExpired,
+    /// Whose certificates must not have been taken back.
+    pub crl_depth: CrlDepth,
+}
+
+/// What becomes of clients whose authority has a list for which a newer one was due (`nextUpdate`: RFC 5280, 5.1.2.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrlExpired {
+    /// They are not let in. The default, as in nginx, HAProxy and Envoy: nobody can say what was taken back since, and who
+    /// keeps lists from coming must not gain by it.
+    Refuse,
+    /// The list is read on. For who would rather let in one too many than none.
+    Accept,
+}
+
+/// Which certificates of a chain are looked for in the lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrlDepth {
+    /// All below the authority in `ca`, each of whose issuers must have a list. The default, as in nginx, HAProxy and Envoy:
+    /// an authority that was taken back vouches for nobody.
+    Chain,
+    /// The client's own. For authorities whose root gives out no list.
+    Leaf,
 }
 
 impl Tls {
@@ -113,8 +137,22 @@ impl Clients {
             let words = node.words("`crl`", report)?;
             Some(words.into_iter().map(|(_, word)| folder.join(word)).collect())
         });
+        let crl_expired = fields.or("crl_expired", CrlExpired::Refuse, report, |node, report| {
+            let words = [("refuse", CrlExpired::Refuse), ("accept", CrlExpired::Accept)];
+            node.one_of("`crl_expired`", &words, report)
+        });
+        let crl_depth = fields.or("crl_depth", CrlDepth::Chain, report, |node, report| {
+            let words = [("chain", CrlDepth::Chain), ("leaf", CrlDepth::Leaf)];
+            node.one_of("`crl_depth`", &words, report)
+        });
         fields.done(report);
-        Some(Self { ca: folder.join(ca?), required: required?, crl: crl? })
+        Some(Self {
+            ca: folder.join(ca?),
+            required: required?,
+            crl: crl?,
+            crl_expired: crl_expired?,
+            crl_depth: crl_depth?,
+        })
     }
 }
 

@@ -6,6 +6,8 @@ use super::fields::Report;
 use super::node::{Name, Node, Value};
 use super::problem::Place;
 
+/// A year, past any that is meant, and far from what clocks cannot add.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 /// YAML takes some words for something else than text.
 const QUOTES: &str = "put it in quotes";
 
@@ -70,9 +72,14 @@ impl Node {
     pub fn duration(&self, what: &str, report: &mut Report<'_>) -> Option<Duration> {
         let wanted = "a duration with its unit, such as 5s, 500ms or 2m";
         match &self.value {
-            Value::Text(text) => {
-                humantime::parse_duration(text).ok().or_else(|| self.must_be(what, wanted, report))
-            }
+            Value::Text(text) => match humantime::parse_duration(text) {
+                Ok(duration) if duration <= LONGEST => Some(duration),
+                Ok(_) => {
+                    report.error(self.place, format!("{what} is longer than a year"), "write what is meant");
+                    None
+                }
+                Err(_) => self.must_be(what, wanted, report),
+            },
             Value::Whole(_) | Value::Fraction(_) => self.must_be(what, wanted, report),
             Value::Nothing | Value::Bool(_) | Value::List(_) | Value::Mapping(_) => {
                 self.not(what, wanted, report)

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
+use std::rc::Rc;
 use std::time::SystemTime;
 
 use http::{Method, Version};
@@ -9,8 +10,8 @@ use http::{Method, Version};
 use super::denial::Denial;
 use super::path::PathProblem;
 use crate::message::field::Kind;
-use crate::message::fields::Fields;
-use crate::message::head::Head;
+use crate::message::fields::{Field, Fields};
+use crate::message::head::{Head, digits};
 
 /// One request as the policy sees it. Borrowed; it has no body.
 #[derive(Clone, Copy)]
@@ -25,9 +26,10 @@ pub struct Call<'a> {
     pub query: Option<&'a str>,
     /// Credentials and what browsers ask are read from here.
     pub fields: &'a Fields,
-    /// Who its connection has proved to come from: [`crate::identity::key::CERTIFICATE`] and a name.
-    /// A reference to the text itself: each of its words is one of every request that is under way.
-    pub certificate: Option<&'a String>,
+    /// Who its connection has proved to come from, where it has shown a certificate: [`crate::identity::key::CERTIFICATE`]
+    /// and a name, if it names somebody. A reference to where that is kept: each of its words is one of every request that
+    /// is under way.
+    pub certificate: Option<&'a Option<Rc<str>>>,
     /// When it came: keys expire.
     pub now: SystemTime,
     /// It came as extended CONNECT (RFC 8441).
@@ -56,29 +58,39 @@ impl<'a> Call<'a> {
     }
 
     /// The method that a CORS preflight asks for (Fetch standard, "CORS-preflight fetch"); `None` for
-    /// everything else.
+    /// everything else, and where a field of it stands twice.
     #[must_use]
     pub fn preflight(&self) -> Option<&'a str> {
-        if *self.method != Method::OPTIONS || !self.fields.has(Kind::Page) {
+        if *self.method != Method::OPTIONS {
             return None;
         }
-        std::str::from_utf8(self.fields.first(Kind::AskedMethod)?).ok()
+        let (mut pages, mut methods) = (self.fields.all(Kind::Page), self.fields.all(Kind::AskedMethod));
+        match (pages.next(), pages.next(), methods.next(), methods.next()) {
+            (Some(_), None, Some(method), None) => std::str::from_utf8(method).ok(),
+            _ => None,
+        }
     }
 
-    /// Whether it is the start of a WebSocket handshake (RFC 6455, 4.1), with one key (11.3.1). One with a body is none:
-    /// what would be a body to one side would be frames to the other.
-    #[must_use]
-    pub fn is_websocket(&self) -> bool {
-        if self.extended {
-            return true;
+    /// The key of the WebSocket handshake that it starts (RFC 6455, 4.2.1), of the one version that there is. One with a
+    /// body is none: what would be a body to one side would be frames to the other.
+    pub fn handshake(&self) -> Result<&'a [u8], Denial> {
+        let asks = self.extended
+            || *self.method == Method::GET
+                && self.version == Version::HTTP_11
+                && !self.fields.has(Kind::Coding)
+                && self.fields.all(Kind::Length).all(|length| length == b"0")
+                && self.fields.lists(Kind::Upgrade, "websocket")
+                && self.fields.lists(Kind::Connection, "upgrade");
+        let is_version = |field: &Field<'_>| field.name.eq_ignore_ascii_case(b"sec-websocket-version");
+        let mut versions = self.fields.iter().filter(is_version);
+        if !asks || versions.next().is_none_or(|field| field.value != b"13") || versions.next().is_some() {
+            return Err(Denial::UpgradeRequired);
         }
-        *self.method == Method::GET
-            && self.version == Version::HTTP_11
-            && !self.fields.has(Kind::Coding)
-            && self.fields.all(Kind::Length).all(|length| length == b"0")
-            && self.fields.all(Kind::WebSocketKey).count() == 1
-            && self.fields.lists(Kind::Upgrade, "websocket")
-            && self.fields.lists(Kind::Connection, "upgrade")
+        let mut keys = self.fields.all(Kind::WebSocketKey);
+        match (keys.next(), keys.next()) {
+            (Some(key), None) if is_nonce(key) => Ok(key),
+            _ => Err(Denial::HandshakeInvalid),
+        }
     }
 
     /// The value of a name in the query; a name that stands there twice, in any spelling, has two.
@@ -99,8 +111,14 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Exactly one valid Host, and no other in the target; HTTP/2 may name it in the target alone, and HTTP/1.0 not
-/// at all.
+/// Whether these are 16 bytes in base64 (RFC 6455, 4.1). The bits that are over stand for nothing.
+fn is_nonce(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
+    key.strip_suffix(b"==").is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_digit))
+}
+
+/// Exactly one valid Host, and no other in the target (RFC 9112, 3.2); HTTP/2 may name it in the target alone, and
+/// HTTP/1.0 not at all.
 fn host(head: &Head) -> Result<(), Denial> {
     let target = head.authority();
     if target.is_some_and(|target| !is_host(target.as_bytes())) {
@@ -113,13 +131,15 @@ fn host(head: &Head) -> Result<(), Denial> {
         (Some(host), None, Some(target)) if !host.eq_ignore_ascii_case(target.as_bytes()) => {
             Err(Denial::TargetInvalid)
         }
-        (None, _, None) if head.version >= Version::HTTP_11 => Err(Denial::HostInvalid),
+        (None, _, _) if head.version == Version::HTTP_11 => Err(Denial::HostInvalid),
+        (None, _, None) if head.version == Version::HTTP_2 => Err(Denial::HostInvalid),
         _ => Ok(()),
     }
 }
 
 /// A name, an IPv4 address, or an IPv6 address in brackets; with a port, or not (RFC 3986, 3.2.2). Nobody's name has
-/// the other characters that the RFC would allow.
+/// the other characters that the RFC would allow, or an empty label: to who keeps a folder for each name `..` is a path.
+/// Nor is there a port above 65535.
 fn is_host(host: &[u8]) -> bool {
     let end = match host {
         [b'[', ..] => host.iter().position(|byte| *byte == b']').map(|end| end + 1),
@@ -131,12 +151,14 @@ fn is_host(host: &[u8]) -> bool {
             std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
         }
         name => {
-            !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte))
+            let mut labels = name.strip_suffix(b".").unwrap_or(name).split(|byte| *byte == b'.');
+            let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_~".contains(byte);
+            labels.all(|label| !label.is_empty() && label.iter().all(is_letter))
         }
     };
     let port_is_fine = match port {
-        [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        [] | [b':'] => true,
+        [b':', port @ ..] => digits(port).is_some_and(|port| u16::try_from(port).is_ok()),
         _ => false,
     };
     name_is_fine && port_is_fine
@@ -172,6 +194,8 @@ mod tests {
         check("/a", v11, &[], Err(Denial::HostInvalid));
         check("/a", v10, &[], Ok(()));
         check("/a", v11, &["a", "a"], Err(Denial::HostInvalid));
+        check("http://a/a", v11, &[], Err(Denial::HostInvalid));
+        check("http://a/a", v10, &[], Ok(()));
         check("http://a.example/a", v11, &["a.example"], Ok(()));
         check("http://A.example/a", v11, &["a.example"], Ok(()));
         check("http://b.example/a", v11, &["a.example"], Err(Denial::TargetInvalid));

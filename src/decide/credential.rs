@@ -21,10 +21,11 @@ pub(super) async fn caller(
     keys: &impl KeySource,
     call: &Call<'_>,
 ) -> Result<Caller, Denial> {
-    let presented = match (proof, call.certificate) {
-        (Proof::Key, _) | (Proof::Both, Some(_)) => presented(policy, call)?,
-        (Proof::Certificate, Some(name)) => Presented::before(policy.hashing.digest(name.as_bytes())),
-        (Proof::Certificate | Proof::Both, None) => return Err(Denial::CertificateMissing),
+    let presented = match proof {
+        Proof::Key => presented(policy, call)?,
+        Proof::Certificate => certificate(policy, call)?,
+        // In a box of its own: others need no room for it.
+        Proof::Both => return Box::pin(both(policy, keys, call)).await,
     };
     let found = keys.find(&presented).await?;
     if proof == Proof::Certificate && found.is_none() {
@@ -33,13 +34,52 @@ pub(super) async fn caller(
     usable(found, call.now)
 }
 
+/// The holder of a key, over a connection of somebody who is known, may come in, and is of the same team: who has taken a
+/// key away from there cannot use it with a certificate of his own.
+async fn both(policy: &Policy, keys: &impl KeySource, call: &Call<'_>) -> Result<Caller, Denial> {
+    let certificate = certificate(policy, call)?;
+    let caller = usable(keys.find(&presented(policy, call)?).await?, call.now)?;
+    let found = keys.find_beside(&certificate).await?;
+    let beside = usable(Some(found.ok_or(Denial::CertificateUnknown)?), call.now)?;
+    if beside.team() != caller.team() {
+        return Err(Denial::CertificateForeign { caller, team: beside.team().into() });
+    }
+    Ok(caller)
+}
+
+/// What a key and a certificate that were shown together have to be when either is looked at again.
+#[derive(Debug)]
+pub struct Together {
+    /// Of this team.
+    pub team: Box<str>,
+    /// It is the certificate, which needs no scopes of its own.
+    pub beside: bool,
+}
+
+impl Together {
+    /// False where scopes are asked for besides.
+    pub(super) fn is_enough(&self, caller: &Caller) -> Result<bool, Denial> {
+        if *self.team == *caller.team() {
+            return Ok(self.beside);
+        }
+        Err(Denial::CertificateForeign { caller: caller.clone(), team: self.team.clone() })
+    }
+}
+
+/// The certificate of a call's connection.
+fn certificate<'a>(policy: &Policy, call: &Call<'_>) -> Result<Presented<'a>, Denial> {
+    let shown = call.certificate.ok_or(Denial::CertificateMissing)?;
+    let name = shown.as_deref().ok_or(Denial::CertificateUnknown)?;
+    Ok(Presented::before(policy.hashing.digest(name.as_bytes())))
+}
+
 /// The key of a call.
 fn presented<'a>(policy: &Policy, call: &Call<'a>) -> Result<Presented<'a>, Denial> {
     let key = find(call.fields)?;
     if policy.key_prefix.as_deref().is_some_and(|prefix| !made::may_be_whole(prefix, key)) {
         return Err(Denial::KeyMalformed);
     }
-    Ok(Presented { digest: policy.hashing.digest(key), key: Some(key) })
+    Ok(Presented { key: Some(key), ..Presented::before(policy.hashing.digest(key)) })
 }
 
 /// The key of a request, as bytes of its head.
@@ -65,11 +105,17 @@ fn only(fields: &Fields, kind: Kind) -> Result<Option<&[u8]>, Denial> {
     }
 }
 
-/// What stands behind `Bearer`, in any case (RFC 9110, 11.1). Another scheme is not ours to read.
+/// What stands behind `Bearer`, in any case, and blanks (RFC 9110, 11.4). Another scheme is not ours to read, but with
+/// another space this one is to some.
 fn bearer(value: &[u8]) -> Result<Option<&[u8]>, Denial> {
     let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
     let (scheme, rest) = value.split_at(end);
-    if scheme.eq_ignore_ascii_case(b"bearer") { token(rest.trim_ascii()).map(Some) } else { Ok(None) }
+    if scheme.eq_ignore_ascii_case(b"bearer") { token(without_blanks(rest)).map(Some) } else { Ok(None) }
+}
+
+fn without_blanks(value: &[u8]) -> &[u8] {
+    let blanks = value.iter().take_while(|byte| **byte == b' ').count();
+    value.get(blanks..).unwrap_or_default()
 }
 
 /// A key is opaque, but it is one word of visible characters.
@@ -96,7 +142,9 @@ mod tests {
         };
         check(&[], Err(Denial::KeyMissing));
         check(&[("authorization", "Bearer k1")], Ok("k1"));
-        check(&[("authorization", "  bEaReR \t k1  ")], Ok("k1"));
+        check(&[("authorization", "  bEaReR   k1  ")], Ok("k1"));
+        check(&[("authorization", "Bearer\tk1")], Err(Denial::KeyMalformed));
+        check(&[("authorization", "Bearer \t k1")], Err(Denial::KeyMalformed));
         check(&[("x-api-key", " k1 ")], Ok("k1"));
         check(&[("authorization", "Bearer k1"), ("x-api-key", "k1")], Ok("k1"));
         check(&[("authorization", "Bearer k1"), ("x-api-key", "k2")], Err(Denial::KeyConflict));

@@ -33,6 +33,8 @@ pub enum Denial {
     },
     /// A WebSocket route, and no handshake.
     UpgradeRequired,
+    /// A handshake without a key, or with something else.
+    HandshakeInvalid,
     /// This flag is off.
     FlagOff {
         /// As the configuration has it.
@@ -44,6 +46,13 @@ pub enum Denial {
     CertificateMissing,
     /// Nobody's certificate.
     CertificateUnknown,
+    /// The certificate of another team than the key's.
+    CertificateForeign {
+        /// Who holds the key.
+        caller: Caller,
+        /// The certificate's.
+        team: Box<str>,
+    },
     /// No key in a key's header.
     KeyMalformed,
     /// A key's header twice.
@@ -121,10 +130,11 @@ impl Denial {
             Self::MethodUnknown { .. } => Reason::MethodUnknown,
             Self::QueryMissing { .. } => Reason::QueryMissing,
             Self::UpgradeRequired => Reason::UpgradeRequired,
+            Self::HandshakeInvalid => Reason::HandshakeInvalid,
             Self::FlagOff { .. } => Reason::FlagOff,
             Self::KeyMissing => Reason::KeyMissing,
             Self::CertificateMissing => Reason::CertificateMissing,
-            Self::CertificateUnknown => Reason::CertificateUnknown,
+            Self::CertificateUnknown | Self::CertificateForeign { .. } => Reason::CertificateUnknown,
             Self::KeyMalformed => Reason::KeyMalformed,
             Self::KeyRepeated => Reason::KeyRepeated,
             Self::KeyConflict => Reason::KeyConflict,
@@ -143,6 +153,7 @@ impl Denial {
             Self::QueryMissing { name } => Some(name.clone()),
             Self::FlagOff { flag } => Some(flag.clone()),
             Self::KeysUnavailable { cause, .. } => Some(cause.clone()),
+            Self::CertificateForeign { team, .. } => Some(format!("it is of the team {team}").into()),
             Self::ScopeMissing { scopes, .. } => Some(scopes.clone()),
             Self::SessionEnded { reason, .. } => Some(reason.code().into()),
             Self::MethodUnknown { allow, .. } => Some(format!("allowed: {allow}").into()),
@@ -150,6 +161,7 @@ impl Denial {
             | Self::HostInvalid
             | Self::RouteUnknown { .. }
             | Self::UpgradeRequired
+            | Self::HandshakeInvalid
             | Self::KeyMissing
             | Self::CertificateMissing
             | Self::CertificateUnknown
@@ -166,6 +178,7 @@ impl Denial {
     pub fn caller(&self) -> Option<&Caller> {
         match self {
             Self::KeyRefused { caller, .. }
+            | Self::CertificateForeign { caller, .. }
             | Self::SessionEnded { caller, .. }
             | Self::ScopeMissing { caller, .. } => Some(caller),
             Self::MethodUnknown { caller, .. } => caller.as_ref(),
@@ -175,6 +188,7 @@ impl Denial {
             | Self::RouteUnknown { .. }
             | Self::QueryMissing { .. }
             | Self::UpgradeRequired
+            | Self::HandshakeInvalid
             | Self::FlagOff { .. }
             | Self::KeyMissing
             | Self::CertificateMissing

@@ -24,6 +24,7 @@ use crate::keys::{Entry, KeySource, State};
 use crate::observe::reason::Reason;
 
 use call::Call;
+use credential::Together;
 use denial::Denial;
 use path::{Path, PathProblem};
 use permit::{Ask, Permit};
@@ -278,8 +279,7 @@ fn asked(call: &Call<'_>, route: &Route, surface: &Surface) -> Result<Ask, Denia
         // What else it answers would be read as frames.
         None if call.extended => return Err(Denial::TargetInvalid),
         None => Ask::Request,
-        Some(_) if call.is_websocket() => Ask::Channel,
-        Some(_) => return Err(Denial::UpgradeRequired),
+        Some(_) => call.handshake().map(|_| Ask::Channel)?,
     };
     match route.query.iter().find(|name| !call.has_query(name)) {
         Some(name) => Err(Denial::QueryMissing { name: name.clone() }),
@@ -304,11 +304,15 @@ pub fn usable(entry: Option<Entry>, now: SystemTime) -> Result<Caller, Denial> {
 pub fn reconsider(
     policy: &Policy,
     route: RouteId,
+    together: Option<&Together>,
     platform: &Scopes,
     entry: Option<Entry>,
     now: SystemTime,
 ) -> Result<(), Denial> {
     let caller = usable(entry, now)?;
+    if together.map_or(Ok(false), |together| together.is_enough(&caller))? {
+        return Ok(());
+    }
     let route = policy.routes.get(route).expect("it was admitted to a route of this policy");
     scope::check(platform, route.requirement.under(&policy.scopes, platform), &caller)
 }

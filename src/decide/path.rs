@@ -39,7 +39,7 @@ pub enum PathProblem {
     /// `%00` to `%1F` and `%7F`, or such a byte itself.
     #[error("a control character")]
     Control,
-    /// `%25` before something that a second decoding would read as an encoding.
+    /// `%25` before two hexadecimal digits, plain or encoded: a second decoding would go on.
     #[error("a double encoding")]
     DoubleEncoding,
     /// `#`: the end of the path to some, a letter to others.
@@ -92,9 +92,7 @@ impl<'a> Path<'a> {
                             segment = Segment { goes_on: true, ..Segment::default() };
                         }
                         b'\\' => return Err(PathProblem::Backslash),
-                        b'%' if rest.first().is_some_and(|b| *b == b'%' || b.is_ascii_hexdigit()) => {
-                            return Err(PathProblem::DoubleEncoding);
-                        }
+                        b'%' if is_double(rest) => return Err(PathProblem::DoubleEncoding),
                         0..=0x1f | 0x7f => return Err(PathProblem::Control),
                         0x80.. => {
                             high = true;
@@ -207,6 +205,18 @@ impl Segment {
     }
 }
 
+/// Whether these bytes, once decoded, are an encoding together with the `%25` before them.
+fn is_double(behind: &[u8]) -> bool {
+    let mut rest = behind;
+    let mut digit = || {
+        let (first, next) = rest.split_first()?;
+        let byte = if *first == b'%' { decode(next)? } else { *first };
+        rest = if *first == b'%' { next.get(2..)? } else { next };
+        byte.is_ascii_hexdigit().then_some(())
+    };
+    digit().and_then(|()| digit()).is_some()
+}
+
 /// Two hexadecimal digits as a byte.
 fn decode(digits: &[u8]) -> Option<u8> {
     let [high, low, ..] = digits else { return None };
@@ -226,6 +236,8 @@ mod tests {
         };
         for raw in
             ["/", "/a", "/a/", "/a/b.c", "/a/...", "/a/%41", "/a/%C3%A9", "/a%20b", "/100%25", "/a%2Fb"]
+                .into_iter()
+                .chain(["/100%25%20off", "/50%25percent", "/5%252", "/%25%25"])
         {
             check(raw, Ok(()));
         }
@@ -252,6 +264,10 @@ mod tests {
             ("/a%7F", P::Control),
             ("/a%252e", P::DoubleEncoding),
             ("/a%25%32e", P::DoubleEncoding),
+            ("/a%252%65", P::DoubleEncoding),
+            ("/a%25%32%65", P::DoubleEncoding),
+            ("/a%25%2541", P::DoubleEncoding),
+            ("/a%25zz%2541", P::DoubleEncoding),
             ("/a;b=c", P::Semicolon),
             ("/a#b", P::Fragment),
             ("/é", P::NotAscii),

@@ -8,9 +8,10 @@ use std::mem::MaybeUninit;
 use bytes::{Buf as _, Bytes};
 use http::response::Parts;
 use http::{Method, StatusCode};
+use memchr::memmem;
 
 use crate::message::field::{Kind, Nominated, is_token, words};
-use crate::message::fields::{Fields, kind_of};
+use crate::message::fields::Fields;
 use crate::message::framing::{Chunks, Framing};
 use crate::message::head::{digits, ends_in_pairs};
 use crate::message::invalid::Invalid;
@@ -34,26 +35,42 @@ pub struct Head {
     pub framing: Option<Framing>,
     /// The upstream takes another request on this connection.
     pub keeps_alive: bool,
+    /// The connection is a WebSocket from here on, and nothing else (RFC 6455, 4.1).
+    pub switches: bool,
 }
 
 impl Head {
     /// Takes a head off the bytes that have been read, when all of it is there; `method` is what was asked.
     pub fn read(read: &mut Bytes, method: &Method) -> Result<Option<Self>, Invalid> {
-        let bytes = read.clone();
+        let Some((head, length)) = Self::parse(read, method)? else { return Ok(None) };
+        read.advance(length);
+        if read.is_empty() {
+            // Nothing of a chunk holds on to all of it.
+            *read = Bytes::new();
+        }
+        Ok(Some(head))
+    }
+
+    fn parse(bytes: &[u8], method: &Method) -> Result<Option<(Self, usize)>, Invalid> {
+        // Only a server may overlook empty lines (RFC 9112, 2.2): before an answer they are the end of another.
+        if matches!(bytes.first(), Some(b'\r' | b'\n')) {
+            return Err(Invalid::LineEnd);
+        }
         let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
         let mut parsed = httparse::Response::new(&mut []);
         let parser = httparse::ParserConfig::default();
-        let length = match parser.parse_response_with_uninit_headers(&mut parsed, &bytes, &mut fields)? {
+        let length = match parser.parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields)? {
             httparse::Status::Complete(length) if length <= LIMIT => length,
             httparse::Status::Partial if bytes.len() < LIMIT => return Ok(None),
             httparse::Status::Complete(_) | httparse::Status::Partial => return Err(Invalid::TooLarge),
         };
-        ends_in_pairs(bytes.get(..length).unwrap_or_default())?;
+        let text = bytes.get(..length).unwrap_or_default();
+        ends_in_pairs(text)?;
         let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Invalid::Status)?;
         let reason = parsed.reason.filter(|reason| Some(*reason) != status.canonical_reason());
         // These two say no length (RFC 9110, 8.6).
         let lengthless = status.is_informational() || status == StatusCode::NO_CONTENT;
-        let fields = Reader::read(length, parsed.headers, lengthless)?;
+        let fields = Reader::read(text, parsed.headers, lengthless)?;
         let no_body = lengthless || *method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
         let framing = if no_body { None } else { Some(fields.framing(parsed.version)?) };
         let head = Self {
@@ -64,9 +81,9 @@ impl Head {
                 && !matches!(framing, Some(Framing::Close)),
             framing: framing.filter(|framing| !framing.is_end()),
             fields: fields.passed,
+            switches: status == StatusCode::SWITCHING_PROTOCOLS && switches(parsed.headers),
         };
-        read.advance(length);
-        Ok(Some(head))
+        Ok(Some((head, length)))
     }
 
     /// Of an answer over HTTP/2, whose frames say where its body ends: the framing is the length that it announces, or
@@ -76,7 +93,7 @@ impl Head {
             return Err(Invalid::TooLarge);
         }
         let lengthless = parts.status == StatusCode::NO_CONTENT;
-        let mut reader = Reader::new(512 + OURS, parts.headers.len(), lengthless);
+        let mut reader = Reader::new(b"", 512 + OURS, parts.headers.len(), lengthless);
         for (name, value) in &parts.headers {
             if !is_token(name.as_str()) {
                 return Err(Invalid::Field);
@@ -93,12 +110,53 @@ impl Head {
             keeps_alive: true,
             framing: (!no_body).then(|| reader.length.map_or(Framing::Close, Framing::Length)),
             fields: reader.passed,
+            switches: false,
         })
+    }
+}
+
+fn switches(fields: &[httparse::Header<'_>]) -> bool {
+    let all = |name: &'static str| {
+        let named = fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        named.flat_map(|field| words(field.value))
+    };
+    let mut protocols = all("upgrade");
+    protocols.next().is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+        && protocols.next().is_none()
+        && all("connection").any(|word| word.eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// What has come of a head that was cut. It is read again when its end has come: one that comes byte by byte is not read
+/// once a byte.
+#[derive(Debug, Default)]
+pub struct Gathered(Vec<u8>);
+
+impl Gathered {
+    /// Whether nothing has been cut.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds what is in `read`, which has no end, and `more`; all of it goes back to `read` where it is to be read again.
+    pub fn add(&mut self, read: &mut Bytes, more: &[u8]) {
+        let Self(bytes) = self;
+        bytes.extend_from_slice(&std::mem::take(read));
+        let seen = bytes.len().saturating_sub(3);
+        bytes.extend_from_slice(more);
+        let new = bytes.get(seen..).unwrap_or_default();
+        if bytes.len() >= LIMIT
+            || memmem::find(new, b"\n\r\n").is_some()
+            || memmem::find(new, b"\n\n").is_some()
+        {
+            *read = std::mem::take(bytes).into();
+        }
     }
 }
 
 /// The fields of a head: those that go on, and what the others said.
 struct Reader<'m> {
+    text: &'m [u8],
     passed: Fields,
     nominated: Nominated<'m>,
     lengthless: bool,
@@ -108,14 +166,14 @@ struct Reader<'m> {
 }
 
 impl<'m> Reader<'m> {
-    /// Room for so many bytes, and for so many fields and one of ours.
-    fn new(bytes: usize, count: usize, lengthless: bool) -> Self {
-        let (passed, nominated) = (Fields::with_capacity(bytes, count + 1), Nominated::default());
-        Self { passed, nominated, lengthless, length: None, chunked: false, close: false }
+    /// With room for so many bytes of ours, and for so many fields and one of ours.
+    fn new(text: &'m [u8], bytes: usize, count: usize, lengthless: bool) -> Self {
+        let (passed, nominated) = (Fields::of(text, bytes, count + 1), Nominated::default());
+        Self { text, passed, nominated, lengthless, length: None, chunked: false, close: false }
     }
 
-    fn read(length: usize, parsed: &[httparse::Header<'m>], lengthless: bool) -> Result<Self, Invalid> {
-        let mut reader = Self::new(length + OURS, parsed.len(), lengthless);
+    fn read(text: &'m [u8], parsed: &[httparse::Header<'m>], lengthless: bool) -> Result<Self, Invalid> {
+        let mut reader = Self::new(text, OURS, parsed.len(), lengthless);
         for field in parsed.iter().filter(|field| field.name.eq_ignore_ascii_case("connection")) {
             reader.close |= words(field.value).any(|word| word.eq_ignore_ascii_case(b"close"));
             reader.nominated.read(field.value);
@@ -127,15 +185,23 @@ impl<'m> Reader<'m> {
     }
 
     fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Invalid> {
-        let kind = kind_of(name);
+        let kind = Kind::of(name);
         if kind == Kind::Length {
             self.length(name, value)?;
         } else if kind == Kind::Coding {
             self.coding(value)?;
         } else if !kind.ends_here() && !self.nominated.has(name) {
-            self.passed.push_as(kind, name, value);
+            self.pass(kind, name, value);
         }
         Ok(())
+    }
+
+    fn pass(&mut self, kind: Kind, name: &[u8], value: &[u8]) {
+        if self.text.is_empty() {
+            self.passed.push_as(kind, name, value);
+        } else {
+            self.passed.place(kind, self.text, name, value);
+        }
     }
 
     /// Several are one if they say the same (RFC 9112, 6.3).
@@ -147,7 +213,7 @@ impl<'m> Reader<'m> {
             None => {
                 self.length = Some(length);
                 if !self.lengthless {
-                    self.passed.push_as(Kind::Length, name, value);
+                    self.pass(Kind::Length, name, value);
                 }
                 Ok(())
             }
@@ -252,5 +318,31 @@ mod tests {
         let names: Vec<_> = head.fields.iter().map(|field| field.name.to_ascii_lowercase()).collect();
         assert_eq!(names, [&b"content-length"[..], b"set-cookie", b"set-cookie"]);
         assert_eq!(head.reason.as_deref(), Some("Fine"));
+    }
+
+    #[test]
+    fn a_head_is_the_same_however_its_bytes_are_cut() {
+        for (text, rest) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody", Some(4)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 4\n\nbody", None),
+        ] {
+            for size in 1..=text.len() {
+                let (mut gathered, mut read) = (Gathered::default(), Bytes::new());
+                let mut pieces = text.as_bytes().chunks(size);
+                let got = loop {
+                    match Head::read(&mut read, &Method::GET) {
+                        Ok(Some(_)) => break Some(read.len() + pieces.map(<[u8]>::len).sum::<usize>()),
+                        Ok(None) => gathered.add(&mut read, pieces.next().expect("a head")),
+                        Err(_) => break None,
+                    }
+                };
+                assert_eq!(got, rest, "in pieces of {size}");
+            }
+        }
+        let (mut gathered, mut read) = (Gathered::default(), Bytes::new());
+        while read.is_empty() {
+            gathered.add(&mut read, b"HTTP/1.1 200 OK and more");
+        }
+        assert!(Head::read(&mut read, &Method::GET).is_err());
     }
 }

@@ -19,7 +19,7 @@ use http::{Method, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::answer::Head;
+use super::answer::{Gathered, Head};
 use super::fault::Fault;
 use super::headers::is_idempotent;
 use super::http2::pool::Pool;
@@ -298,21 +298,23 @@ impl Lease {
     ) -> Result<(Head, Bytes), Fault> {
         self.wire.watch.begin(timeouts, until);
         let (mut sending, mut read, mut informational) = (true, Bytes::new(), 0);
+        let mut gathered = Gathered::default();
         poll_fn(|cx| {
             if sending && let Poll::Ready(sent) = upload.poll(cx, &self.wire) {
                 sending = false;
                 sent.map_err(|broken| self.broken(broken))?;
             }
             loop {
-                match Head::read(&mut read, method)? {
+                let head = if read.is_empty() { None } else { Head::read(&mut read, method)? };
+                match head {
                     Some(head) if is_interim(head.status) => self.interim(&mut informational)?,
                     Some(head) => {
                         self.wire.watch.answered();
                         return Poll::Ready(Ok((head, std::mem::take(&mut read))));
                     }
                     None => match ready!(self.poll_read(cx))? {
-                        Some(more) if read.is_empty() => read = more,
-                        Some(more) => read = [&*read, &*more].concat().into(),
+                        Some(more) if read.is_empty() && gathered.is_empty() => read = more,
+                        Some(more) => gathered.add(&mut read, &more),
                         None => {
                             let early = io::Error::from(ErrorKind::UnexpectedEof);
                             return Poll::Ready(Err(Fault::Closed(early)));
@@ -338,7 +340,8 @@ impl Lease {
         }
         let (wire, progress) = (Rc::clone(&self.wire), upload.progress().cloned());
         let task = tokio::task::spawn_local(async move {
-            if poll_fn(|cx| upload.poll(cx, &wire)).await.is_err() {
+            if let Err(broken) = poll_fn(|cx| upload.poll(cx, &wire)).await {
+                wire.watch.broke(broken);
                 // Half a body must not look like a whole one.
                 wire.cut();
             }

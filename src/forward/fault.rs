@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 
+use httparse::Error::TooManyHeaders;
+
 use crate::accept::body::Broken;
 use crate::message::invalid::Invalid;
 use crate::observe::reason::Reason;
@@ -66,7 +68,7 @@ pub enum Fault {
     /// The client stopped sending.
     #[error("the client's body did not arrive in time")]
     ClientTimeout,
-    /// The key died while the request was under way.
+    /// The key died while the request was under way, or nobody can say any more that it has not.
     #[error("the API key may not be used any more: {}", .0.code())]
     Revoked(Reason),
     /// The client's body did not come whole.
@@ -90,9 +92,15 @@ impl Fault {
             Self::Invalid(_) | Self::Http2(_) | Self::Upgrade => Reason::UpstreamInvalid,
             Self::Target => Reason::TargetInvalid,
             Self::ClientTimeout => Reason::ClientTimeout,
+            // An outage is no revocation: it may pass.
+            Self::Revoked(Reason::KeysUnavailable) => Reason::KeysUnavailable,
             Self::Revoked(_) => Reason::KeyRevoked,
             Self::Client(Broken::TooLarge) => Reason::BodyTooLarge,
             Self::Client(Broken::Gone) => Reason::ClientGone,
+            // Of trailers there may be as much as of a head.
+            Self::Client(Broken::Invalid(Invalid::TooLarge | Invalid::Syntax(TooManyHeaders))) => {
+                Reason::HeadTooLarge
+            }
             Self::Client(Broken::Invalid(_)) => Reason::ClientInvalid,
         }
     }

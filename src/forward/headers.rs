@@ -12,6 +12,7 @@ use http::{HeaderMap, Method};
 
 use super::sink::Sink;
 use crate::accept::peer::Peer;
+use crate::config::route::Access;
 use crate::decide::permit::{Ask, Permit};
 use crate::identity::scope::Scopes;
 use crate::message::field::{Kind, Nominated, is_token, words};
@@ -23,6 +24,9 @@ use crate::observe::record::Id;
 pub const X_REQUEST_ID: &[u8] = b"x-request-id";
 /// What scopegate made itself says so, with the reason.
 pub const SCOPEGATE_REASON: &[u8] = b"scopegate-reason";
+/// As many names as a body may have trailers.
+const TRAILERS: usize = 64;
+
 /// What a request is sent with.
 #[derive(Debug)]
 pub struct Outbound<'a> {
@@ -157,7 +161,6 @@ impl<'h, S: Sink> Writer<'h, S> {
         let passes = match kind {
             Kind::Plain
             | Kind::Host
-            | Kind::Trailer
             | Kind::Reason
             | Kind::Page
             | Kind::AskedMethod
@@ -176,6 +179,7 @@ impl<'h, S: Sink> Writer<'h, S> {
                 }
                 false
             }
+            Kind::Trailer => self.trailer(field),
             // How long the body is we say ourselves; that there is none may be said or not.
             Kind::Length => {
                 if value == b"0" {
@@ -191,7 +195,9 @@ impl<'h, S: Sink> Writer<'h, S> {
             }
             // Of a webhook both are part of "as it came": there is no scope that they could change, and its headers are
             // the upstream's to read.
-            Kind::RequestId | Kind::Override => permit.surface.private,
+            Kind::RequestId | Kind::Override => {
+                permit.surface.private && permit.surface.access == Access::Open
+            }
             Kind::ForwardedFor => {
                 if with.trusted {
                     self.hops.push(value);
@@ -204,6 +210,21 @@ impl<'h, S: Sink> Writer<'h, S> {
             self.seen.add(kind);
             self.out.pass(field);
         }
+    }
+
+    /// Whether it announces only what may come behind a body. Where it does not, the rest of it is written. One that
+    /// announces more than may come says nothing: each of its names is looked at.
+    fn trailer(&mut self, field: Field<'h>) -> bool {
+        if words(field.value).nth(TRAILERS).is_some() {
+            return false;
+        }
+        let passes = |name: &&[u8]| Kind::of(name) == Kind::Plain && !self.nominated.has(name);
+        let left: Vec<_> = words(field.value).filter(passes).collect();
+        let whole = left.len() == words(field.value).count();
+        if !whole && !left.is_empty() {
+            self.out.list(field.name, left.into_iter());
+        }
+        whole
     }
 
     /// In one line, whatever number HTTP/2 had them in (RFC 9113, 8.2.3).

@@ -62,7 +62,7 @@ impl Progress {
     /// The answer is whole: what is left of the body goes on for as long as its key is good.
     pub fn outlives_answer<S: 'static>(&self, guest: Guest<S>) {
         if let Some(task) = self.task.take().filter(|task| !task.is_finished()) {
-            guest.leaves_with(task);
+            guest.leaves_with(&task);
             self.guest.replace(Some(Box::new(guest)));
         }
     }

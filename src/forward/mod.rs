@@ -94,7 +94,7 @@ pub async fn forward(
     let status = answer.status;
     match permit.ask {
         Ask::Channel if status == StatusCode::SWITCHING_PROTOCOLS => {
-            if !is_accepted(&answer.fields, head.fields.first(Kind::WebSocketKey)) {
+            if !answer.switches || !is_accepted(&answer.fields, head.fields.first(Kind::WebSocketKey)) {
                 return Err(Fault::Upgrade);
             }
             let Some((upstream, chunk)) = lease.into_socket() else { return Err(Fault::Upgrade) };

@@ -91,7 +91,10 @@ impl Upstream {
     /// Whether it is still at this address.
     #[must_use]
     pub fn is_at(&self, address: &SocketAddr) -> bool {
-        self.addresses.load().contains(address)
+        match &self.config.address {
+            Address::Socket(only) => only == address,
+            Address::Name { .. } => self.addresses.load().contains(address),
+        }
     }
 
     /// Its addresses, beginning with the one whose turn it is.

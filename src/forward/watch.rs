@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
 use super::fault::Fault;
+use crate::accept::body::Broken;
 use crate::accept::clock::Clock;
 use crate::config::limits::Timeouts;
 
@@ -38,6 +39,8 @@ pub struct Watch {
     /// When the answer must be whole.
     until: Cell<Option<Instant>>,
     expired: Cell<Option<Waiting>>,
+    /// How the client's body failed beside its answer.
+    broken: Cell<Option<Broken>>,
     answered: Cell<bool>,
     sent: Cell<bool>,
     /// Both sides may speak before the answer begins.
@@ -55,6 +58,7 @@ impl Watch {
             waiting: Cell::new(None),
             until: Cell::new(None),
             expired: Cell::new(None),
+            broken: Cell::new(None),
             answered: Cell::new(false),
             sent: Cell::new(false),
             converses: Cell::new(false),
@@ -119,9 +123,11 @@ impl Watch {
         self.converses.set(true);
     }
 
-    /// The next piece of the answer is waited for.
+    /// The next piece of the answer is waited for, from the first time on that this is said.
     pub fn wait(&self) {
-        self.wait_for(Waiting::Answer);
+        if !matches!(self.waiting.get(), Some((Waiting::Answer, _))) {
+            self.wait_for(Waiting::Answer);
+        }
     }
 
     /// The answer is whole, and the client's body is not: it may finish it, at a client's pace and no longer.
@@ -142,15 +148,21 @@ impl Watch {
         self.until.set(None);
     }
 
-    /// The wait that was too long, if one was.
+    /// The client's body has failed while its answer is under way, which is about to be cut.
+    pub fn broke(&self, broken: Broken) {
+        self.broken.set(Some(broken));
+    }
+
+    /// The wait that was too long, if one was, or how the client's body failed.
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
-        self.expired.get().map(|waiting| match waiting {
+        let expired = self.expired.get().map(|waiting| match waiting {
             Waiting::FirstByte | Waiting::Either => Fault::FirstByteTimeout,
             Waiting::Answer => Fault::IdleTimeout,
             Waiting::Client => Fault::ClientTimeout,
             Waiting::Whole => Fault::TotalTimeout,
-        })
+        });
+        expired.or(self.broken.get().map(Fault::Client))
     }
 
     fn wait_for(&self, whom: Waiting) {

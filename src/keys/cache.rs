@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use moka::sync;
 
 use super::Entry;
+use super::last_good::Dated;
 use super::row::Row;
 use crate::config::sources;
 use crate::config::sources::Fail;
@@ -28,7 +29,8 @@ pub struct Cache {
     reached: AtomicBool,
 }
 
-/// A key that the server knew.
+/// A key that the server knew. It stays known when that is too old to be used: who was never made up does not compete with
+/// those who are.
 #[derive(Debug)]
 pub struct Known {
     /// What it said.
@@ -38,9 +40,19 @@ pub struct Known {
     at: Instant,
     /// News may have been missed since.
     doubtful: AtomicBool,
+    /// News of it, or of its team, have come since.
+    overtaken: AtomicBool,
     /// It was said before this start, and may be used until then, unless the server has been reached since.
     survives: Option<Instant>,
     refreshing: AtomicBool,
+}
+
+/// What is kept of a key, and how long ago it was said.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) digest: Digest,
+    pub(super) entry: Entry,
+    pub(super) age: Duration,
 }
 
 /// How far what is known may be trusted.
@@ -55,18 +67,11 @@ pub enum Age {
 }
 
 impl Cache {
-    /// Empty; what was said before a start is kept for so long.
+    /// Empty.
     #[must_use]
-    pub fn new(bounds: sources::Cache, over_a_start: Duration) -> Self {
-        let longest = match bounds.fail {
-            Fail::Closed => bounds.stale,
-            Fail::StaleFor(time) => bounds.stale.max(time),
-        };
-        let longest = longest.max(over_a_start);
-        let known = sync::Cache::builder()
-            .max_capacity(bounds.size)
-            .weigher(|_, known: &Arc<Known>| known.weight)
-            .time_to_live(longest);
+    pub fn new(bounds: sources::Cache) -> Self {
+        let known =
+            sync::Cache::builder().max_capacity(bounds.size).weigher(|_, known: &Arc<Known>| known.weight);
         let unknown = sync::Cache::builder().max_capacity(STRANGERS).time_to_live(bounds.unknown);
         Self {
             bounds,
@@ -77,10 +82,10 @@ impl Cache {
         }
     }
 
-    /// What is known of a key.
+    /// What was known of a key, which may be too old to be used.
     #[must_use]
     pub fn known(&self, digest: &Digest) -> Option<Arc<Known>> {
-        self.known.get(digest).filter(|known| known.epoch == self.epoch())
+        self.known.get(digest)
     }
 
     /// Whether the server has just said that it does not know the key.
@@ -89,11 +94,16 @@ impl Cache {
         self.unknown.get(digest).is_some_and(|epoch| epoch == self.epoch())
     }
 
+    /// Whether news of what is known have come since: it must not be used any more, whatever happens.
+    pub(super) fn is_overtaken(&self, known: &Known) -> bool {
+        known.overtaken.load(Ordering::Acquire) || known.epoch != self.epoch()
+    }
+
     /// How far what is known may be trusted at this time.
     #[must_use]
     pub fn age(&self, known: &Known, now: Instant) -> Age {
         let age = now.saturating_duration_since(known.at);
-        if known.doubtful.load(Ordering::Relaxed) || age >= self.bounds.stale {
+        if self.is_overtaken(known) || known.doubtful.load(Ordering::Relaxed) || age >= self.bounds.stale {
             Age::Old
         } else if age >= self.bounds.fresh {
             Age::Stale
@@ -105,6 +115,9 @@ impl Cache {
     /// Whether what is known may be used where the server does not answer.
     #[must_use]
     pub fn outlasts(&self, known: &Known, now: Instant) -> bool {
+        if self.is_overtaken(known) {
+            return false;
+        }
         if known.survives.is_some_and(|until| now < until) && !self.reached.load(Ordering::Acquire) {
             return true;
         }
@@ -128,80 +141,88 @@ impl Cache {
             return None;
         };
         let entry = row.entry(platform);
-        let known = Known {
-            entry: entry.clone(),
-            weight: row.weight(),
-            epoch: self.epoch(),
-            at,
-            doubtful: AtomicBool::new(false),
-            survives: None,
-            refreshing: AtomicBool::new(false),
-        };
         self.unknown.invalidate(&digest);
+        let known = Known::new(entry.clone(), row.weight(), self.epoch(), at);
         self.known.insert(digest, Arc::new(known));
         Some(entry)
     }
 
-    /// What was said so long ago, before this start; it is good until it is older than this.
-    pub(super) fn restore(&self, rows: Vec<(Digest, Row)>, platform: &Scopes, age: Duration, most: Duration) {
+    /// What was said of each so long ago, before this start; it is good until it is older than this.
+    pub(super) fn restore(&self, rows: Vec<Dated>, platform: &Scopes, most: Duration) {
         let now = Instant::now();
-        for (digest, row) in rows {
+        for (digest, row, age) in rows {
+            let Some(at) = now.checked_sub(age) else { continue };
             let known = Known {
-                entry: row.entry(platform),
-                weight: row.weight(),
-                epoch: self.epoch(),
-                at: now.checked_sub(age).unwrap_or(now),
-                doubtful: AtomicBool::new(true),
+                doubtful: true.into(),
                 survives: Some(now + most.saturating_sub(age)),
-                refreshing: AtomicBool::new(false),
+                ..Known::new(row.entry(platform), row.weight(), self.epoch(), at)
             };
             self.known.insert(digest, Arc::new(known));
         }
     }
 
-    /// Everything that is known.
-    pub(super) fn all(&self) -> impl Iterator<Item = (Digest, Entry)> {
-        let epoch = self.epoch();
-        let known = self.known.iter().filter(move |(_, known)| known.epoch == epoch);
-        known.map(|(digest, known)| (*digest, known.entry.clone()))
+    /// Takes over what another knew of the same server, under another platform's scopes: it is asked for again before it is
+    /// used, unless the server does not answer.
+    pub(super) fn take_over(&self, other: &Self, theirs: &Scopes, ours: &Scopes) {
+        self.reached.store(other.reached.load(Ordering::Acquire), Ordering::Release);
+        for (digest, known) in &other.known {
+            let entry = Row::of(&known.entry, theirs).entry(ours);
+            let known = Known {
+                doubtful: true.into(),
+                overtaken: other.is_overtaken(&known).into(),
+                survives: known.survives,
+                ..Known::new(entry, known.weight, self.epoch(), known.at)
+            };
+            self.known.insert(*digest, Arc::new(known));
+        }
     }
 
-    /// Forgets a key.
-    pub(super) fn forget(&self, digest: &Digest) {
-        self.known.invalidate(digest);
+    /// Everything that is known, and may still be so.
+    pub(super) fn all(&self) -> impl Iterator<Item = Said> {
+        let now = Instant::now();
+        let known = self.known.iter().filter(|(_, known)| !self.is_overtaken(known));
+        known.map(move |(digest, known)| Said {
+            digest: *digest,
+            entry: known.entry.clone(),
+            age: known.age(now),
+        })
+    }
+
+    /// What was said of a key is not so any more.
+    pub(super) fn overtake(&self, digest: &Digest) {
+        if let Some(known) = self.known.get(digest) {
+            known.overtaken.store(true, Ordering::Release);
+        }
         self.unknown.invalidate(digest);
     }
 
-    /// Forgets the keys of a team. Those that are not known may be of it, too.
-    pub(super) fn forget_team(&self, team: &str) {
-        for (digest, known) in &self.known {
+    /// The same of the keys of a team. Those that are not known may be of it, too.
+    pub(super) fn overtake_team(&self, team: &str) {
+        for (_, known) in &self.known {
             if known.entry.caller.team() == team {
-                self.known.invalidate(&*digest);
+                known.overtaken.store(true, Ordering::Release);
             }
         }
         self.unknown.invalidate_all();
     }
 
-    /// Forgets everything.
-    pub(super) fn forget_all(&self) {
+    /// The same of everything.
+    pub(super) fn overtake_all(&self) {
         self.epoch.fetch_add(1, Ordering::Release);
-        self.known.invalidate_all();
         self.unknown.invalidate_all();
+    }
+
+    /// The server has answered: what it said before this start is nothing to go by any more.
+    pub(super) fn reach(&self) {
+        self.reached.store(true, Ordering::Release);
     }
 
     /// Everything must be asked for again before it is used, unless the server does not answer.
     pub(super) fn doubt_all(&self) {
-        self.reached.store(true, Ordering::Release);
         for (_, known) in &self.known {
             known.doubtful.store(true, Ordering::Release);
         }
         self.unknown.invalidate_all();
-    }
-
-    /// How many keys are known, and how many are known to be unknown: about.
-    #[must_use]
-    pub fn len(&self) -> (u64, u64) {
-        (self.known.entry_count(), self.unknown.entry_count())
     }
 
     fn epoch(&self) -> u64 {
@@ -210,6 +231,11 @@ impl Cache {
 }
 
 impl Known {
+    fn new(entry: Entry, weight: u32, epoch: u64, at: Instant) -> Self {
+        let (doubtful, overtaken, refreshing) = Default::default();
+        Self { entry, weight, epoch, at, doubtful, overtaken, survives: None, refreshing }
+    }
+
     /// True for the one who has it asked for again.
     #[must_use]
     pub fn begins_refresh(&self) -> bool {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
+use crate::identity::caller::Caller;
 use crate::identity::key::Digest;
 use crate::observe::ending::Ending;
 
@@ -20,23 +21,28 @@ pub struct Change {
 }
 
 /// Which keys have changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
     /// This one.
     One(Digest),
+    /// Those of this team.
+    Team(Arc<str>),
     /// Nobody can say: some of them, or all.
     Any,
     /// None, as far as anybody knows: time has passed, and who is inside is looked at again.
     Due,
+    /// Those that have ended by themselves, as far as we know.
+    Ended,
 }
 
 impl Which {
-    /// Whether this key may be among them.
+    /// Whether this key may be among them; without its holder where that is not known yet.
     #[must_use]
-    pub fn may_be(&self, digest: &Digest) -> bool {
+    pub fn may_be(&self, digest: &Digest, caller: Option<&Caller>) -> bool {
         match self {
             Self::One(one) => one == digest,
-            Self::Any | Self::Due => true,
+            Self::Team(team) => caller.is_none_or(|caller| caller.team() == &**team),
+            Self::Any | Self::Due | Self::Ended => true,
         }
     }
 }

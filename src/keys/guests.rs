@@ -17,9 +17,12 @@ use tokio::task::AbortHandle;
 use super::change::{Change, Which};
 use super::presented::Presented;
 use super::{Entry, KeySource, SourceError, State};
+use crate::identity::caller::Caller;
 use crate::identity::key::Digest;
 use crate::observe::ending::Ending;
 use crate::observe::reason::Reason;
+
+const SEATED: &str = "a guest has a seat until it is dropped";
 
 /// The requests of a worker that are inside on a key; `S` is what each was admitted to.
 #[derive(Debug)]
@@ -39,10 +42,15 @@ pub struct Guest<S> {
 #[derive(Debug)]
 struct Seat<S> {
     digest: Digest,
+    /// Who came, once that was found.
+    caller: Option<Caller>,
     until: Option<SystemTime>,
     stay: Stay<S>,
+    moved: bool,
     waker: Option<Waker>,
     task: Option<AbortHandle>,
+    /// The same request, on what was shown beside the key: it ends with either.
+    beside: Option<Guest<S>>,
 }
 
 #[derive(Debug)]
@@ -74,7 +82,16 @@ impl<S> Default for Guests<S> {
 
 impl<S> Guests<S> {
     fn enter(this: &Rc<Self>, digest: Digest) -> Guest<S> {
-        let seat = Seat { digest, until: None, stay: Stay::Pending, waker: None, task: None };
+        let seat = Seat {
+            digest,
+            caller: None,
+            until: None,
+            stay: Stay::Pending,
+            moved: false,
+            waker: None,
+            task: None,
+            beside: None,
+        };
         Guest { guests: Rc::clone(this), seat: this.seats.borrow_mut().insert(seat) }
     }
 
@@ -83,13 +100,20 @@ impl<S> Guests<S> {
         let mut digests = Vec::new();
         for (_, seat) in self.seats.borrow_mut().iter_mut() {
             match seat.stay {
-                _ if !change.which.may_be(&seat.digest) => {}
+                _ if !change.which.may_be(&seat.digest, seat.caller.as_ref()) => {}
                 Stay::Pending if change.which != Which::Due => seat.stay = Stay::Moved,
                 Stay::Admitted(_) => digests.push(seat.digest),
                 Stay::Pending | Stay::Moved | Stay::Ended(_) => {}
             }
         }
         distinct(digests)
+    }
+
+    /// Whether somebody is inside on this key.
+    #[must_use]
+    pub fn has(&self, digest: &Digest) -> bool {
+        let admitted = |seat: &Seat<S>| seat.digest == *digest && matches!(seat.stay, Stay::Admitted(_));
+        self.seats.borrow().iter().any(|(_, seat)| admitted(seat))
     }
 
     /// The digests of those whose key has ended by itself.
@@ -153,9 +177,28 @@ fn distinct(mut digests: Vec<Digest>) -> Vec<Digest> {
 }
 
 impl<S> Guest<S> {
-    /// It was admitted to this.
-    pub fn admit(&self, stay: S) {
-        self.with(|seat| seat.stay = Stay::Admitted(stay));
+    /// It was admitted to this; `beside` is true for what was shown beside the key.
+    pub fn admit(&self, stay: impl Fn(bool) -> S) {
+        let mut beside = false;
+        self.each(|seat| {
+            seat.moved = matches!(seat.stay, Stay::Moved);
+            seat.stay = Stay::Admitted(stay(beside));
+            beside = true;
+            None::<()>
+        });
+    }
+
+    /// Something was shown beside its key.
+    #[must_use]
+    pub fn is_on_two(&self) -> bool {
+        self.with(|seat| seat.beside.is_some())
+    }
+
+    /// The keys had changed between the time when its key was found and that when it was admitted: something else was
+    /// waited for.
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        self.each(|seat| seat.moved.then_some(())).is_some()
     }
 
     /// Of its key.
@@ -164,32 +207,45 @@ impl<S> Guest<S> {
         self.with(|seat| seat.digest)
     }
 
+    /// Of all that it is inside on.
+    #[must_use]
+    pub fn digests(&self) -> Vec<Digest> {
+        let mut all = Vec::new();
+        self.each(|seat| {
+            all.push(seat.digest);
+            None::<()>
+        });
+        all
+    }
+
     /// Why it has to leave, if it has to.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
-        self.with(|seat| if let Stay::Ended(ended) = &seat.stay { Some(ended.clone()) } else { None })
+        self.each(|seat| if let Stay::Ended(ended) = &seat.stay { Some(ended.clone()) } else { None })
     }
 
     /// Ready when it has to leave.
     pub fn poll_ended(&self, cx: &Context<'_>) -> Poll<Ended> {
-        self.with(|seat| {
+        let ended = self.each(|seat| {
             if let Stay::Ended(ended) = &seat.stay {
-                return Poll::Ready(ended.clone());
+                return Some(ended.clone());
             }
             if !seat.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 seat.waker = Some(cx.waker().clone());
             }
-            Poll::Pending
-        })
+            None
+        });
+        ended.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// This task is aborted when it has to leave.
-    pub fn leaves_with(&self, task: AbortHandle) {
-        self.with(|seat| {
+    pub fn leaves_with(&self, task: &AbortHandle) {
+        self.each(|seat| {
             if matches!(seat.stay, Stay::Ended(_)) {
                 task.abort();
             }
-            seat.task = Some(task);
+            seat.task = Some(task.clone());
+            None::<()>
         });
     }
 
@@ -208,14 +264,21 @@ impl<S> Guest<S> {
         .await
     }
 
+    /// What is found first, on its key and on what was shown beside.
+    fn each<T>(&self, mut look: impl FnMut(&mut Seat<S>) -> Option<T>) -> Option<T> {
+        let (seats, mut next) = (&mut *self.guests.seats.borrow_mut(), Some(self.seat));
+        while let Some(place) = next {
+            let seat = seats.get_mut(place).expect(SEATED);
+            if let Some(found) = look(seat) {
+                return Some(found);
+            }
+            next = seat.beside.as_ref().map(|beside| beside.seat);
+        }
+        None
+    }
+
     fn with<T>(&self, look: impl FnOnce(&mut Seat<S>) -> T) -> T {
-        look(
-            self.guests
-                .seats
-                .borrow_mut()
-                .get_mut(self.seat)
-                .expect("a guest has a seat until it is dropped"),
-        )
+        look(self.guests.seats.borrow_mut().get_mut(self.seat).expect(SEATED))
     }
 }
 
@@ -255,6 +318,9 @@ impl<K: KeySource, S> KeySource for Reception<'_, K, S> {
             if found.is_ok() && guest.with(|seat| matches!(seat.stay, Stay::Moved)) {
                 continue;
             }
+            if let Ok(Some(Entry { caller, .. })) = &found {
+                guest.with(|seat| seat.caller = Some(caller.clone()));
+            }
             if let Ok(Some(Entry { state: State::Active { until: Some(until) }, .. })) = &mut found {
                 // It is compared with the time at which the request came, which may have waited past its end.
                 if *until <= SystemTime::now() {
@@ -266,5 +332,15 @@ impl<K: KeySource, S> KeySource for Reception<'_, K, S> {
             self.guest.replace(Some(guest));
             return found;
         }
+    }
+
+    async fn find_beside(&self, presented: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
+        let first = self.guest.take();
+        let found = self.find(presented).await;
+        let beside = self.guest.replace(first);
+        if let Some(first) = &*self.guest.borrow() {
+            first.with(|seat| seat.beside = beside);
+        }
+        found
     }
 }

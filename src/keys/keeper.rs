@@ -12,18 +12,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::{LocalSet, spawn_blocking, spawn_local};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
 use super::cache::Cache;
 use super::change::{Change, Changes, Which};
-use super::last_good;
+use super::last_good::Writer;
 use super::news::News;
 use super::presented::{Plain, Presented};
 use super::remote::Source;
 use super::row::Row;
 use super::strangers::Strangers;
+use super::undefined::Undefined;
 use super::{Entry, SourceError};
 use crate::config::sources::{self, LastGood};
 use crate::identity::key::Digest;
@@ -38,8 +39,6 @@ const OVERTAKEN: usize = 4;
 /// of that. Beyond it they are refused, so that a slow server and made-up keys never keep out who is known.
 const WAITING: usize = 2_048;
 const WAITING_FOR_ONE: usize = 512;
-/// What is kept is written for the next start this often.
-const WRITE_EVERY: Duration = Duration::from_secs(5);
 /// Between two attempts to reach a server, at first and at most; each waits for some part of it, so that replicas do not
 /// come all at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -74,9 +73,13 @@ pub(super) struct Keeper {
     pub(super) bounds: sources::Cache,
     pub(super) last_good: Option<LastGood>,
     pub(super) cache: Arc<Cache>,
+    /// What is in that stands in the file of `last_good`.
+    pub(super) written: bool,
     pub(super) platform: Scopes,
     pub(super) changes: Changes,
     pub(super) ready: Arc<AtomicBool>,
+    /// Another has taken its place.
+    pub(super) retired: Arc<Notify>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) meters: SourceMeters,
 }
@@ -98,10 +101,10 @@ struct Desk<S> {
     source: S,
     flights: RefCell<HashMap<Digest, Flight>>,
     turns: Semaphore,
-    /// What is kept has changed since it was written.
-    unwritten: Cell<bool>,
+    writer: Writer,
     /// When that may be warned of.
     garbage: Seldom,
+    undefined: Undefined,
     strangers: Strangers,
     /// Requests that wait for strange keys.
     waiting: Cell<usize>,
@@ -136,10 +139,10 @@ impl Keeper {
                 Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
             let turns = Semaphore::new(self.bounds.at_once);
             let strangers = Strangers::new(self.bounds.rate, Instant::now());
-            let (flights, unwritten) = (RefCell::default(), Cell::new(false));
-            let garbage = Seldom::default();
-            let waiting = Cell::new(0);
-            let desk = Desk { keeper: self, source, flights, turns, unwritten, garbage, strangers, waiting };
+            let (flights, garbage, undefined) = Default::default();
+            let (writer, waiting) = (Writer::new(self.written), Cell::new(0));
+            let desk =
+                Desk { keeper: self, source, flights, turns, writer, garbage, undefined, strangers, waiting };
             let desk = Rc::new(desk);
             LocalSet::new().block_on(&runtime, desk.run(told));
         });
@@ -154,6 +157,18 @@ impl<S: Source> Desk<S> {
     async fn run(self: Rc<Self>, mut told: mpsc::Receiver<Message>) {
         let listening = spawn_local(Rc::clone(&self).listen());
         let writing = spawn_local(Rc::clone(&self).write());
+        tokio::select! {
+            () = self.serve(&mut told) => {}
+            () = self.keeper.retired.notified() => {}
+        }
+        listening.abort();
+        writing.abort();
+        // Who had come before another took this one's place waits for a turn, and then for an answer.
+        let _ = timeout(self.keeper.bounds.timeout * 2, self.serve(&mut told)).await;
+    }
+
+    /// Takes what it is told, until nobody can tell it anything.
+    async fn serve(self: &Rc<Self>, told: &mut mpsc::Receiver<Message>) {
         while let Some(message) = told.recv().await {
             match message {
                 Message::Ask(ask) => self.take(ask),
@@ -163,8 +178,6 @@ impl<S: Source> Desk<S> {
                 }
             }
         }
-        listening.abort();
-        writing.abort();
     }
 
     fn take(self: &Rc<Self>, Ask { digest, plain, stranger, answer }: Ask) {
@@ -190,30 +203,20 @@ impl<S: Source> Desk<S> {
 
     /// Writes what is kept for the next start, for as long as the process lives.
     async fn write(self: Rc<Self>) {
-        let Some(LastGood { file, .. }) = &self.keeper.last_good else { return };
-        loop {
-            sleep(WRITE_EVERY).await;
-            if !self.unwritten.replace(false) {
-                continue;
-            }
-            let (cache, platform, file) =
-                (Arc::clone(&self.keeper.cache), self.keeper.platform.clone(), file.clone());
-            let written = spawn_blocking(move || last_good::write(&file, cache.all(), &platform)).await;
-            if let Ok(Err(error)) = written {
-                self.unwritten.set(true);
-                tracing::warn!(error = format!("{error:#}"), "what the source of keys says cannot be kept");
-            }
+        if let Some(last_good) = &self.keeper.last_good {
+            self.writer.run(last_good, &self.keeper.cache, &self.keeper.platform).await;
         }
     }
 
     /// Asks one question, and answers everybody who waits for it.
     async fn answer(self: Rc<Self>, digest: Digest, plain: Option<Plain>) {
-        let before = self.keeper.cache.known(&digest);
+        // News of it have been told of already.
+        let before = self.keeper.cache.known(&digest).filter(|known| !self.keeper.cache.is_overtaken(known));
         let _landing = Landing { desk: &self, digest };
         let stranger = self.flights.borrow().get(&digest).is_some_and(|flight| flight.stranger);
         let fetched = if !stranger || self.strangers.enter(self.keeper.bounds.timeout).await {
             // The wait for a turn counts.
-            let asked = Presented { digest, key: plain.as_ref().map(Plain::bytes) };
+            let asked = Presented { key: plain.as_ref().map(Plain::bytes), ..Presented::before(digest) };
             let asking = async {
                 let _turn = self.turns.acquire().await;
                 self.fetch(&asked).await
@@ -231,10 +234,13 @@ impl<S: Source> Desk<S> {
         }
         let answer = match fetched {
             Ok((row, at)) => {
-                self.unwritten.set(true);
-                let entry = self.keeper.cache.keep(digest, row.as_ref(), &self.keeper.platform, at);
+                self.writer.learnt();
+                self.undefined.look(row.as_ref(), &self.keeper);
+                let cache = &self.keeper.cache;
+                let entry = cache.keep(digest, row.as_ref(), &self.keeper.platform, at);
                 // Who is inside on it need not wait to be looked at.
                 if before.is_some_and(|before| entry.as_ref() != Some(&before.entry)) {
+                    self.writer.overtaken();
                     self.tell(Which::One(digest));
                 }
                 Ok(entry)
@@ -290,10 +296,10 @@ impl<S: Source> Desk<S> {
     }
 
     fn is_overtaken(&self, digest: &Digest, row: Option<&Row>) -> bool {
+        // One that is not known may be of a team that has just come.
+        let of_its_team = |teams: &[Box<str>]| row.map_or(!teams.is_empty(), |row| teams.contains(&row.team));
         let flights = self.flights.borrow();
-        flights
-            .get(digest)
-            .is_some_and(|flight| flight.overtaken || row.is_some_and(|row| flight.teams.contains(&row.team)))
+        flights.get(digest).is_some_and(|flight| flight.overtaken || of_its_team(&flight.teams))
     }
 
     /// Hears of changes for as long as the process lives, over one connection after the other.
@@ -312,9 +318,13 @@ impl<S: Source> Desk<S> {
         }
     }
 
-    /// What is kept is forgotten first, then who is asking is told to ask again, then the workers look at who is inside.
+    /// What is kept is overtaken first, then who is asking is told to ask again, then the workers look at who is inside.
     fn hear(&self, news: &News) {
         let Keeper { cache, meters, .. } = &self.keeper;
+        match news {
+            News::Listening | News::Silent => cache.reach(),
+            News::Key(_) | News::Team(_) | News::All | News::Garbage => self.writer.overtaken(),
+        }
         if *news != News::Silent {
             meters.news(news.kind());
         }
@@ -331,19 +341,19 @@ impl<S: Source> Desk<S> {
                 Which::Due
             }
             News::Key(digest) => {
-                cache.forget(digest);
+                cache.overtake(digest);
                 if let Some(flight) = flights.get_mut(digest) {
                     flight.overtaken = true;
                 }
                 Which::One(*digest)
             }
             News::Team(team) => {
-                cache.forget_team(team);
+                cache.overtake_team(team);
                 flights.values_mut().for_each(|flight| flight.teams.push(team.clone()));
-                Which::Any
+                Which::Team((&**team).into())
             }
             News::All | News::Garbage => {
-                cache.forget_all();
+                cache.overtake_all();
                 flights.values_mut().for_each(|flight| flight.overtaken = true);
                 Which::Any
             }

@@ -23,6 +23,7 @@ pub mod sessions;
 mod strangers;
 pub mod table;
 mod twins;
+mod undefined;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -39,6 +40,14 @@ const BEHIND: i32 = 10;
 pub trait KeySource {
     /// The entry of this key; `None` where there is none.
     fn find(&self, presented: &Presented<'_>) -> impl Future<Output = Result<Option<Entry>, SourceError>>;
+
+    /// The same of what is shown beside the key that was found last.
+    fn find_beside(
+        &self,
+        presented: &Presented<'_>,
+    ) -> impl Future<Output = Result<Option<Entry>, SourceError>> {
+        self.find(presented)
+    }
 }
 
 /// A known key.

@@ -13,6 +13,8 @@ pub struct Presented<'k> {
     pub digest: Digest,
     /// Itself, where the head of its request is still there: whoever is inside already is looked up without.
     pub key: Option<&'k [u8]>,
+    /// What its source said before an outage is no answer.
+    pub strictly: bool,
 }
 
 /// A copy of a key, for a source that is asked with it. Nothing is left of it when it is dropped.
@@ -22,13 +24,19 @@ impl<'k> Presented<'k> {
     /// As a request carries it.
     #[must_use]
     pub fn now(key: &'k [u8]) -> Self {
-        Self { digest: Digest::of(key), key: Some(key) }
+        Self { digest: Digest::of(key), key: Some(key), strictly: false }
     }
 
     /// The key of who is inside on it.
     #[must_use]
     pub fn before(digest: Digest) -> Self {
-        Self { digest, key: None }
+        Self { digest, key: None, strictly: false }
+    }
+
+    /// The same, after something has changed: who is inside need not be admitted, and can wait for an answer.
+    #[must_use]
+    pub fn again(digest: Digest) -> Self {
+        Self { strictly: true, ..Self::before(digest) }
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt as _;
 use redis::aio::{MultiplexedConnection, PubSub};
-use redis::{AsyncCommands as _, AsyncConnectionConfig, Client, IntoConnectionInfo as _, RedisError};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo as _, RedisError};
 use tokio::time::timeout;
 
 use super::SourceError;
@@ -66,9 +66,13 @@ impl Redis {
     }
 
     async fn hash(&self, name: &str) -> Result<Hash, SourceError> {
+        self.ask(redis::cmd("HGETALL").arg(name)).await
+    }
+
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, SourceError> {
         let mut connection = self.connection().await?;
-        match connection.hgetall(name).await {
-            Ok(fields) => Ok(fields),
+        match command.query_async(&mut connection).await {
+            Ok(answer) => Ok(answer),
             Err(error) => {
                 if error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error() {
                     self.connection.replace(None);
@@ -79,10 +83,10 @@ impl Redis {
     }
 
     /// Once more where a connection had died unseen.
-    async fn hash_again(&self, name: &str) -> Result<Hash, SourceError> {
+    pub(super) async fn ask_again<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, SourceError> {
         let had = self.connection.borrow().is_some();
-        match self.hash(name).await {
-            Err(_) if had && self.connection.borrow().is_none() => self.hash(name).await,
+        match self.ask(command).await {
+            Err(_) if had && self.connection.borrow().is_none() => self.ask(command).await,
             answer => answer,
         }
     }
@@ -130,7 +134,9 @@ pub fn row(key: &Hash, ceiling: &Hash) -> Result<Row, SourceError> {
 impl Source for Redis {
     async fn fetch(&self, presented: &Presented<'_>) -> Result<Option<Row>, SourceError> {
         let prefix = &self.config.prefix;
-        let key = self.hash_again(&format!("{prefix}key:{}", presented.digest.hex())).await?;
+        let key = self
+            .ask_again::<Hash>(redis::cmd("HGETALL").arg(format!("{prefix}key:{}", presented.digest.hex())))
+            .await?;
         if key.is_empty() {
             return Ok(None);
         }
@@ -201,7 +207,8 @@ impl Redis {
 }
 
 /// A pattern that nothing but this text begins with.
-fn literally(text: &str) -> String {
+#[must_use]
+pub fn literally(text: &str) -> String {
     let special = |letter| matches!(letter, '*' | '?' | '[' | ']' | '^' | '\\');
     text.chars().flat_map(|letter| special(letter).then_some('\\').into_iter().chain([letter])).collect()
 }
@@ -211,7 +218,7 @@ fn down(error: RedisError) -> SourceError {
     SourceError::Down { name: NAME, cause: error.to_string() }
 }
 
-fn invalid(cause: impl Into<String>) -> SourceError {
+pub(super) fn invalid(cause: impl Into<String>) -> SourceError {
     SourceError::Invalid { name: NAME, cause: cause.into() }
 }
 
@@ -219,7 +226,7 @@ fn invalid(cause: impl Into<String>) -> SourceError {
 pub fn truth(text: &str) -> Result<bool, SourceError> {
     match text {
         "true" | "1" => Ok(true),
-        "false" | "0" | "" => Ok(false),
+        "false" | "0" => Ok(false),
         _ => Err(invalid("a hash has something else than true or false where one of them belongs")),
     }
 }

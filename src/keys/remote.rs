@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::LocalSet;
 use tokio::time::timeout;
 
 use super::cache::{Age, Cache, Known};
@@ -42,6 +44,7 @@ pub struct Remote {
     cache: Arc<Cache>,
     desk: mpsc::Sender<Message>,
     ready: Arc<AtomicBool>,
+    retired: Arc<Notify>,
     meters: SourceMeters,
     /// When that may be warned of.
     stale: Seldom,
@@ -78,24 +81,26 @@ fn name(server: &Server, taken: &[&'static str]) -> &'static str {
 pub fn probe(config: &sources::Remote, platform: &Scopes, hashing: &Hashing) -> Result<(), SourceError> {
     let (name, most) = (name(&config.server, &[]), config.cache.timeout);
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
-    match &config.server {
-        Server::Redis(redis) => runtime.block_on(probed(name, &Redis::new(redis.clone(), most), most)),
-        Server::Postgres(postgres) => {
-            runtime.block_on(probed(name, &Postgres::new((**postgres).clone(), most), most))
+    // With tasks of its own, as the keeper's thread has them.
+    LocalSet::new().block_on(&runtime, async {
+        match &config.server {
+            Server::Redis(redis) => probed(name, &Redis::new(redis.clone(), most), most).await,
+            Server::Postgres(postgres) => {
+                probed(name, &Postgres::new((**postgres).clone(), most), most).await
+            }
+            Server::Http(http) => probed(name, &Http::new((**http).clone(), &config.cache), most).await,
+            #[cfg(feature = "kubernetes")]
+            Server::Kubernetes(secrets) => {
+                let metrics = Metrics::new("");
+                let meters = metrics.source(name);
+                let source =
+                    Kubernetes::new((**secrets).clone(), most, (platform, hashing), &metrics, meters);
+                probed(name, &source, most).await
+            }
+            #[cfg(not(feature = "kubernetes"))]
+            Server::Kubernetes(_) => left_out(platform, hashing),
         }
-        Server::Http(http) => {
-            runtime.block_on(probed(name, &Http::new((**http).clone(), &config.cache), most))
-        }
-        #[cfg(feature = "kubernetes")]
-        Server::Kubernetes(secrets) => {
-            let metrics = Metrics::new("");
-            let meters = metrics.source(name);
-            let source = Kubernetes::new((**secrets).clone(), most, (platform, hashing), &metrics, meters);
-            runtime.block_on(probed(name, &source, most))
-        }
-        #[cfg(not(feature = "kubernetes"))]
-        Server::Kubernetes(_) => left_out(platform, hashing),
-    }
+    })
 }
 
 #[cfg(not(feature = "kubernetes"))]
@@ -123,8 +128,8 @@ async fn probed(name: &'static str, source: &impl Source, most: Duration) -> Res
 }
 
 /// Takes what was kept over a start; false where there is nothing that can be used.
-fn restore(LastGood { file, max_age }: &LastGood, name: &str, cache: &Cache, platform: &Scopes) -> bool {
-    match last_good::read(file, *max_age) {
+fn restore(from: &LastGood, name: &str, cache: &Cache, platform: &Scopes) -> bool {
+    match last_good::read(from) {
         Ok((rows, age)) => {
             let (keys, age_s) = (rows.len(), age.as_secs());
             tracing::info!(
@@ -133,11 +138,11 @@ fn restore(LastGood { file, max_age }: &LastGood, name: &str, cache: &Cache, pla
                 age_s,
                 "what the source of keys said before this start is used"
             );
-            cache.restore(rows, platform, age, *max_age);
+            cache.restore(rows, platform, from.max_age);
             true
         }
         Err(error) => {
-            let file = file.display();
+            let file = from.file.display();
             tracing::warn!(source = name, %file, error = format!("{error:#}"), "what was said before is not used");
             false
         }
@@ -145,31 +150,41 @@ fn restore(LastGood { file, max_age }: &LastGood, name: &str, cache: &Cache, pla
 }
 
 impl Remote {
-    /// Starts the thread that talks to the server, which is called as none of those that are `taken`. It ends when nobody
-    /// holds this any more.
+    /// Starts the thread that talks to the server, which is called as none of those that are `taken`, with what was known
+    /// of the same server `before`, or before this start. It ends when nobody holds this any more, or soon after it is
+    /// retired.
     #[must_use]
     pub fn start(
         config: &sources::Remote,
-        taken: &[&'static str],
+        (taken, before): (&[&'static str], Option<&Self>),
         (platform, hashing): (&Scopes, &Hashing),
         changes: &Changes,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         let name = name(&config.server, taken);
-        let over_a_start = config.last_good.as_ref().map_or(Duration::ZERO, |last| last.max_age);
-        let cache = Arc::new(Cache::new(config.cache, over_a_start));
+        let cache = Arc::new(Cache::new(config.cache));
         let (desk, told) = mpsc::channel(WAITING);
-        let restored = config.last_good.as_ref().is_some_and(|last| restore(last, name, &cache, platform));
+        let restored = match (before, &config.last_good) {
+            (Some(before), _) => {
+                cache.take_over(&before.cache, &before.platform, platform);
+                false
+            }
+            (None, Some(last_good)) => restore(last_good, name, &cache, platform),
+            (None, None) => false,
+        };
         let ready = Arc::new(AtomicBool::new(restored));
+        let retired = Arc::<Notify>::default();
         let meters = metrics.source(name);
         let keeper = Keeper {
             name,
             bounds: config.cache,
             last_good: config.last_good.clone(),
             cache: Arc::clone(&cache),
+            written: before.is_none(),
             platform: platform.clone(),
             changes: changes.clone(),
             ready: Arc::clone(&ready),
+            retired: Arc::clone(&retired),
             metrics: Arc::clone(metrics),
             meters: meters.clone(),
         };
@@ -189,13 +204,24 @@ impl Remote {
         }
         let (config, platform) = (config.clone(), platform.clone());
         let stale = Seldom::default();
-        Arc::new(Self { config, platform, name, cache, desk, ready, meters, stale })
+        Arc::new(Self { config, platform, name, cache, desk, ready, retired, meters, stale })
+    }
+
+    /// Another has taken its place. What still holds it asks nothing any more, or will not for long.
+    pub fn retire(&self) {
+        self.retired.notify_one();
     }
 
     /// Whether this is what another configuration asks for.
     #[must_use]
     pub fn serves(&self, config: &sources::Remote, platform: &Scopes) -> bool {
         self.config == *config && self.platform == *platform
+    }
+
+    /// Whether this talks to that server, whatever is kept of its answers.
+    #[must_use]
+    pub fn talks_to(&self, server: &Server) -> bool {
+        self.config.server == *server
     }
 
     /// Whether the server has ever been reached.
@@ -234,10 +260,12 @@ impl Remote {
 
     async fn ask(&self, presented: &Presented<'_>, stranger: bool) -> Result<Option<Entry>, SourceError> {
         let (answer, answered) = oneshot::channel();
-        let busy = || SourceError::Busy { name: self.name };
-        let ask = self.question(presented, stranger, answer)?;
-        self.desk.try_send(Message::Ask(ask)).map_err(|_| busy())?;
         let gone = || SourceError::Down { name: self.name, cause: "its thread has ended".to_owned() };
+        let ask = self.question(presented, stranger, answer)?;
+        self.desk.try_send(Message::Ask(ask)).map_err(|error| match error {
+            TrySendError::Full(_) => SourceError::Busy { name: self.name },
+            TrySendError::Closed(_) => gone(),
+        })?;
         answered.await.unwrap_or_else(|_| Err(gone()))
     }
 
@@ -260,7 +288,7 @@ impl Remote {
 }
 
 impl Remote {
-    /// Whether it knew the key a while ago.
+    /// Whether it knew the key at some time.
     pub(super) fn knew(&self, digest: &Digest) -> bool {
         self.cache.known(digest).is_some()
     }
@@ -296,7 +324,7 @@ impl Remote {
         known: Option<Arc<Known>>,
     ) -> Result<Option<Entry>, SourceError> {
         match (self.ask(presented, stranger && known.is_none()).await, known) {
-            (Err(_), Some(known)) if self.cache.outlasts(&known, Instant::now()) => {
+            (Err(_), Some(known)) if !presented.strictly && self.cache.outlasts(&known, Instant::now()) => {
                 self.meters.stale();
                 self.warn_of_stale(known.age(Instant::now()));
                 Ok(Some(known.entry.clone()))

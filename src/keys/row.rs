@@ -63,6 +63,16 @@ impl Row {
         }
     }
 
+    /// The scopes that it or its team has and this platform does not define: the platform's set grows.
+    #[must_use]
+    pub(super) fn undefined(&self, platform: &Scopes) -> Vec<&str> {
+        let named = self.scopes.iter().chain(&self.team_scopes).map(|name| &**name);
+        let mut undefined: Vec<_> = named.filter(|name| platform.find(name).is_none()).collect();
+        undefined.sort_unstable();
+        undefined.dedup();
+        undefined
+    }
+
     /// About how many bytes of memory its entry takes.
     #[must_use]
     pub fn weight(&self) -> u32 {

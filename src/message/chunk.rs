@@ -5,12 +5,13 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
-/// What is read at once, at the most. A worker has one such chunk, and cuts what it reads from it.
-const CHUNK: usize = 64 * 1024;
+/// What is read at once, at the most: an answer of 64 KiB with its head, and less than the 128 KiB from which on the
+/// allocator asks the system for each. A worker has one such chunk, and cuts what it reads from it.
+const CHUNK: usize = 120 * 1024;
 /// A chunk with less room than this is left to those who hold a piece of it.
 const ROOM: usize = 8 * 1024;
 
@@ -31,11 +32,22 @@ impl Chunk {
         cx: &mut Context<'_>,
         reader: Pin<&mut impl AsyncRead>,
     ) -> Poll<io::Result<Bytes>> {
+        self.poll_piece(cx, reader, CHUNK)
+    }
+
+    /// The same, and at most so many bytes: for who may hold a piece for long.
+    pub fn poll_piece(
+        &self,
+        cx: &mut Context<'_>,
+        reader: Pin<&mut impl AsyncRead>,
+        most: usize,
+    ) -> Poll<io::Result<Bytes>> {
         let mut chunk = self.0.borrow_mut();
-        if chunk.capacity() < ROOM {
-            // The same memory again where nobody holds a piece of it any more.
+        // All of it again where nobody holds a piece of it any more.
+        if !chunk.try_reclaim(CHUNK) && chunk.capacity() < ROOM {
             chunk.reserve(CHUNK);
         }
-        poll_read_buf(reader, cx, &mut *chunk).map_ok(|count| chunk.split_to(count).freeze())
+        let read = poll_read_buf(reader, cx, &mut (&mut *chunk).limit(most));
+        read.map_ok(|count| chunk.split_to(count).freeze())
     }
 }

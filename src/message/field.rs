@@ -47,43 +47,124 @@ pub enum Kind {
     ForwardedProto,
     /// `X-Forwarded-Host`.
     ForwardedHost,
-    /// Another field that says where a request came from.
+    /// Another field that says where a request came from, or which host it asked for: what load balancers write, and what
+    /// libraries that look for a client's address read.
     Forwarded,
-    /// What only we may say, or a spelling of it; or a spelling of a field that a key is read from.
+    /// What only we may say, or another spelling of a field that means something to us.
     Forged,
     /// Would have the upstream read another method or target than the one that was decided.
     Override,
 }
 
+/// The names that are more than plain, by their first letter: a to z. The larger a group, the rarer are its names.
+const NAMES: [&[(&str, Kind)]; 26] = [
+    &[("authorization", Kind::Authorization), ("access-control-request-method", Kind::AskedMethod)],
+    &[],
+    &[
+        ("cookie", Kind::Cookie),
+        ("connection", Kind::Connection),
+        ("content-length", Kind::Length),
+        ("client-ip", Kind::Forwarded),
+        // Of who ends TLS in front of us (RFC 9440, 2.4).
+        ("client-cert", Kind::Forwarded),
+        ("client-cert-chain", Kind::Forwarded),
+        ("cf-connecting-ip", Kind::Forwarded),
+        ("cf-pseudo-ipv4", Kind::Forwarded),
+    ],
+    &[("date", Kind::Date)],
+    &[("expect", Kind::Expect)],
+    &[
+        ("forwarded", Kind::Forwarded),
+        ("forwarded-for", Kind::Forwarded),
+        ("fastly-client-ip", Kind::Forwarded),
+    ],
+    &[],
+    &[("host", Kind::Host), ("http2-settings", Kind::Hop)],
+    &[],
+    &[],
+    &[("keep-alive", Kind::Hop)],
+    &[],
+    &[],
+    &[],
+    &[("origin", Kind::Page)],
+    &[("proxy-connection", Kind::Hop), ("proxy-authenticate", Kind::Hop), ("proxy-authorization", Kind::Hop)],
+    &[],
+    &[],
+    &[("sec-websocket-key", Kind::WebSocketKey), ("scopegate-reason", Kind::Reason)],
+    &[
+        ("te", Kind::Te),
+        ("trailer", Kind::Trailer),
+        ("transfer-encoding", Kind::Coding),
+        ("true-client-ip", Kind::Forwarded),
+    ],
+    &[("upgrade", Kind::Upgrade)],
+    &[],
+    &[],
+    &[
+        ("x-api-key", Kind::ApiKey),
+        ("x-request-id", Kind::RequestId),
+        ("x-forwarded-for", Kind::ForwardedFor),
+        ("x-forwarded-proto", Kind::ForwardedProto),
+        ("x-forwarded-host", Kind::ForwardedHost),
+        ("x-forwarded", Kind::Forwarded),
+        ("x-original-forwarded-for", Kind::Forwarded),
+        ("x-real-ip", Kind::Forwarded),
+        ("x-client-ip", Kind::Forwarded),
+        ("x-cluster-client-ip", Kind::Forwarded),
+        ("x-originating-ip", Kind::Forwarded),
+        ("x-remote-ip", Kind::Forwarded),
+        ("x-remote-addr", Kind::Forwarded),
+        ("x-appengine-user-ip", Kind::Forwarded),
+        ("x-host", Kind::Forwarded),
+        ("x-original-host", Kind::Forwarded),
+        ("x-http-host-override", Kind::Forwarded),
+        ("x-http-method", Kind::Override),
+        ("x-http-method-override", Kind::Override),
+        ("x-method-override", Kind::Override),
+        ("x-original-method", Kind::Override),
+        ("x-http-path-override", Kind::Override),
+        ("x-original-path", Kind::Override),
+        ("x-original-uri", Kind::Override),
+        ("x-original-url", Kind::Override),
+        ("x-override-url", Kind::Override),
+        ("x-rewrite-uri", Kind::Override),
+        ("x-rewrite-url", Kind::Override),
+    ],
+    &[],
+    &[],
+];
+
+/// Families of names, by how they begin.
+const FAMILIES: [(&str, Kind); 2] = [("x-scopegate-", Kind::Forged), ("x-forwarded-", Kind::Forwarded)];
+
 impl Kind {
-    /// Of a name in lower case.
+    /// Of a name in any case.
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
-        match name {
-            b"host" => Self::Host,
-            b"date" => Self::Date,
-            b"cookie" => Self::Cookie,
-            b"origin" => Self::Page,
-            b"authorization" => Self::Authorization,
-            b"connection" => Self::Connection,
-            b"upgrade" => Self::Upgrade,
-            b"expect" => Self::Expect,
-            b"content-length" => Self::Length,
-            b"transfer-encoding" => Self::Coding,
-            b"te" => Self::Te,
-            b"trailer" => Self::Trailer,
-            b"forwarded" => Self::Forwarded,
-            b"sec-websocket-key" => Self::WebSocketKey,
-            b"access-control-request-method" => Self::AskedMethod,
-            b"scopegate-reason" => Self::Reason,
-            b"keep-alive"
-            | b"proxy-connection"
-            | b"proxy-authenticate"
-            | b"proxy-authorization"
-            | b"http2-settings" => Self::Hop,
-            [b'x', b'-' | b'_' | b'.', ..] => Self::of_extension(name),
-            _ => Self::Plain,
+        // Without a way out in the middle, so that many bytes are looked at at once.
+        if name.iter().fold(false, |any, byte| any | is_folded(*byte)) {
+            Self::of_spelling(name)
+        } else {
+            Self::as_written(name)
         }
+    }
+
+    /// Of a name that a backend may take for another: with `_` or `.` for `-`.
+    fn of_spelling(name: &[u8]) -> Self {
+        let folded: Vec<_> = name.iter().map(|byte| if is_folded(*byte) { b'-' } else { *byte }).collect();
+        let kind = Self::as_written(&folded);
+        if matches!(kind, Self::Plain | Self::Override) { kind } else { Self::Forged }
+    }
+
+    fn as_written(name: &[u8]) -> Self {
+        let letter = name.first().map_or(0, |first| first.to_ascii_lowercase().wrapping_sub(b'a'));
+        let names = NAMES.get(usize::from(letter)).copied().unwrap_or_default();
+        let is_it = |(known, _): &&(&str, Self)| known.as_bytes().eq_ignore_ascii_case(name);
+        let begins = |(start, _): &&(&str, Self)| {
+            name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start.as_bytes()))
+        };
+        let family = || FAMILIES.iter().filter(|_| letter == b'x' - b'a').find(begins);
+        names.iter().find(is_it).or_else(family).map_or(Self::Plain, |(_, kind)| *kind)
     }
 
     /// Of an answer: it belongs to the upstream's connection, or is ours to say.
@@ -100,39 +181,11 @@ impl Kind {
                 | Self::Reason
         )
     }
-
-    fn of_extension(name: &[u8]) -> Self {
-        match name {
-            b"x-api-key" => Self::ApiKey,
-            b"x-request-id" => Self::RequestId,
-            b"x-forwarded-for" => Self::ForwardedFor,
-            b"x-forwarded-proto" => Self::ForwardedProto,
-            b"x-forwarded-host" => Self::ForwardedHost,
-            _ if folds_to(name, b"x-scopegate-") || is_spelling_of(name, b"x-api-key") => Self::Forged,
-            _ if folds_to(name, b"x-forwarded-") || is_spelling_of(name, b"x-real-ip") => {
-                if name.iter().any(|byte| *byte == b'_' || *byte == b'.') {
-                    Self::Forged
-                } else {
-                    Self::Forwarded
-                }
-            }
-            _ if OVERRIDES.iter().any(|known| is_spelling_of(name, known)) => Self::Override,
-            _ => Self::Plain,
-        }
-    }
 }
 
-const OVERRIDES: [&[u8]; 5] =
-    [b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-original-url", b"x-rewrite-url"];
-
-fn is_spelling_of(name: &[u8], known: &[u8]) -> bool {
-    name.len() == known.len() && folds_to(name, known)
-}
-
-/// Whether a name begins so once `_` and `.` are read as `-`; names are in lower case already.
-fn folds_to(name: &[u8], start: &[u8]) -> bool {
-    let folded = |byte: u8| if byte == b'_' || byte == b'.' { b'-' } else { byte };
-    name.len() >= start.len() && name.iter().zip(start).all(|(byte, wanted)| folded(*byte) == *wanted)
+/// CGI, and what came of it, has one letter for all of them.
+fn is_folded(byte: u8) -> bool {
+    byte == b'_' || byte == b'.'
 }
 
 /// Whether what another library takes for a name is one (RFC 9110, 5.6.2): it takes quotation marks too.
@@ -189,7 +242,15 @@ mod tests {
             &["x-scopegate-team", "x_scopegate_team", "x.scopegate-key.id", "x-scopegate-anything"],
         );
         check(Kind::Forged, &["x_forwarded_for", "x-forwarded_proto", "x_real_ip", "x.real-ip"]);
+        check(Kind::Forwarded, &["client-cert", "client-cert-chain"]);
+        check(Kind::Forged, &["client_cert", "client.cert-chain", "client-cert_chain"]);
+        check(Kind::Plain, &["client-certs", "client-cert-chai", "client", "client-c"]);
         check(Kind::Forwarded, &["x-forwarded-port", "x-forwarded-anything", "x-real-ip", "forwarded"]);
+        check(Kind::Forwarded, &["x-forwarded", "true-client-ip", "x-original-host"]);
+        check(
+            Kind::Forged,
+            &["content_length", "transfer.encoding", "x_request_id", "client_ip", "keep_alive"],
+        );
         check(Kind::ForwardedFor, &["x-forwarded-for"]);
         check(
             Kind::Override,
@@ -197,9 +258,21 @@ mod tests {
         );
         check(
             Kind::Plain,
-            &["x-scope", "x-real-ipx", "x-original-urls", "xscopegate-team", "accept", "x-", "x"],
+            &["x-scope", "x-real-ipx", "x-original-urls", "xscopegate-team", "accept", "x-", "x", "x_a", "_"],
         );
         check(Kind::Hop, &["keep-alive", "proxy-connection", "proxy-authorization"]);
         check(Kind::Forged, &["x_api_key", "x-api_key", "x.api.key"]);
+        check(Kind::Host, &["host", "Host", "HOST"]);
+        check(Kind::Plain, &["", "[", "{host", "hos", "hosts"]);
+        let long = |end: &str| format!("X-Forwarded-{}{end}", "a".repeat(100));
+        check(Kind::Forwarded, &[&long(""), &long("-b")]);
+        check(Kind::Forged, &[&long("_b"), &long(".b")]);
+    }
+
+    #[test]
+    fn every_name_stands_under_its_letter() {
+        for (names, letter) in NAMES.iter().zip('a'..='z') {
+            assert!(names.iter().all(|(name, _)| name.starts_with(letter)), "{letter}");
+        }
     }
 }

@@ -6,9 +6,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::field::{Kind, Nominated};
 use super::invalid::Invalid;
 
-/// Trailers, and the extensions of one chunk, may have this many bytes: what a head may have, and more than anybody
+/// Trailers, and what is ignored of a client's body (extensions, zeros before a size), may have this many bytes: what a head may have, and more than anybody
 /// sends.
 const LIMIT: usize = 64 * 1024;
+/// A chunk may have this many bytes: the most that may be written as a limit of a whole body.
+const CHUNK_MOST: u64 = 1 << 40;
 
 /// How the end of a body is found, and how much of it is still to come.
 #[derive(Debug)]
@@ -42,8 +44,10 @@ pub struct Chunks {
     padded: bool,
     /// Of the chunk: while its size is read, what that has come to; then what its data lacks.
     left: u64,
-    /// Bytes of the line of a size, or of the trailers, so far.
-    passed: usize,
+    /// Of the line of a size, a digit has come.
+    sized: bool,
+    /// Bytes beside it, which are read and forgotten: in a client's body of all lines, else of this one.
+    ignored: usize,
     trailers: BytesMut,
     /// Names of fields that are for one connection only, trailers among them (RFC 9110, 7.6.1).
     hops: Box<[Box<[u8]>]>,
@@ -104,7 +108,7 @@ impl Chunks {
     #[must_use]
     pub fn strict() -> Self {
         let (trailers, hops) = (BytesMut::new(), Box::default());
-        Self { place: Place::Size, padded: false, left: 0, passed: 0, trailers, hops }
+        Self { place: Place::Size, padded: false, left: 0, sized: false, ignored: 0, trailers, hops }
     }
 
     /// Of an upstream.
@@ -152,30 +156,38 @@ impl Chunks {
         match (self.place, byte) {
             (Place::DataCr, b'\r') => Ok(Place::DataLf),
             (Place::DataLf, b'\n') => {
-                self.passed = 0;
+                self.sized = false;
+                if self.padded {
+                    self.ignored = 0;
+                }
                 Ok(Place::Size)
             }
-            (Place::Size, _) if byte.is_ascii_hexdigit() && self.passed < LIMIT => {
+            (Place::Size, b'0') if self.left == 0 => {
+                self.sized = true;
+                self.ignore(Place::Size)
+            }
+            (Place::Size, _) if byte.is_ascii_hexdigit() => {
                 let digit = char::from(byte).to_digit(16).map_or(0, u64::from);
-                self.passed += 1;
-                self.left = self.left.checked_mul(16).ok_or(Invalid::Chunk)? + digit;
-                Ok(Place::Size)
+                self.sized = true;
+                self.left = self.left * 16 + digit;
+                if self.left > CHUNK_MOST { Err(Invalid::Chunk) } else { Ok(Place::Size) }
             }
-            (Place::Size, _) if self.passed == 0 => Err(Invalid::Chunk),
+            (Place::Size, _) if !self.sized => Err(Invalid::Chunk),
             (Place::Size | Place::Extension, b'\r') => Ok(Place::SizeEnd),
             (Place::Padding, b'\r') if self.padded => Ok(Place::SizeEnd),
-            (Place::Size | Place::Padding, b';') => Ok(Place::Extension),
-            (Place::Size | Place::Padding, b' ' | b'\t') if self.passed < LIMIT => {
-                self.passed += 1;
-                Ok(Place::Padding)
-            }
-            (Place::Extension, b'\t' | b' '..=b'~' | 0x80..) if self.passed < LIMIT => {
-                self.passed += 1;
-                Ok(Place::Extension)
+            (Place::Size | Place::Padding, b' ' | b'\t') => self.ignore(Place::Padding),
+            (Place::Size | Place::Padding, b';') | (Place::Extension, b'\t' | b' '..=b'~' | 0x80..) => {
+                self.ignore(Place::Extension)
             }
             (Place::SizeEnd, b'\n') => Ok(if self.left == 0 { Place::Trailers } else { Place::Data }),
             _ => Err(Invalid::Chunk),
         }
+    }
+
+    /// Goes on to a place, past a byte that nobody is told of.
+    fn ignore(&mut self, place: Place) -> Result<Place, Invalid> {
+        self.ignored += 1;
+        if self.ignored > LIMIT { Err(Invalid::Chunk) } else { Ok(place) }
     }
 
     /// Gathers lines up to the empty one, which ends the message.
@@ -285,8 +297,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_ignored_has_an_end() {
+        // So many chunks, each with so many bytes of an extension, or before its size; the last has one too.
+        let body = |chunks: usize, size: String| [size.repeat(chunks), "0\r\n\r\n".to_owned()].concat();
+        for (chunks, bytes, strict, padded) in [
+            (1, LIMIT - 1, true, true),
+            (1, LIMIT + 1, false, false),
+            (63, 1024, true, true),
+            (64, 1024, false, true),
+            (LIMIT - 1, 1, true, true),
+            (LIMIT, 1, false, true),
+        ] {
+            let extended = body(chunks, format!("1;{}\r\nx\r\n", "a".repeat(bytes - 1)));
+            let zeros = body(chunks, format!("{}1\r\nx\r\n", "0".repeat(bytes)));
+            for body in [extended, zeros] {
+                let taken = |chunks| read(Framing::Chunked(chunks), body.as_bytes(), 65_536).is_ok();
+                let what = format!("{chunks} of {bytes} bytes: {:?}", &body[..6]);
+                assert_eq!((taken(Chunks::strict()), taken(Chunks::padded())), (strict, padded), "{what}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_chunk_is_refused() {
-        let cases: [&[u8]; 11] = [
+        let cases: [&[u8]; 13] = [
             b"\r\n",
             b";a\r\n",
             b"-1\r\n",
@@ -296,6 +330,8 @@ mod tests {
             b"1\r\nx\n0\r\n\r\n",
             b"1;a\nb\r\nx\r\n0\r\n\r\n",
             b"10000000000000000\r\n",
+            b"ffffffffffffffff\r\n",
+            b"10000000001\r\n",
             b"1 1\rx\r\n",
             b"0\r\nno colon\r\n\r\n",
         ];

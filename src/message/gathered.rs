@@ -24,6 +24,13 @@ impl Gathered {
         self.bytes.is_empty()
     }
 
+    /// Whether it asks for the head of an answer alone, before all of it can be read; `more` has come behind it.
+    #[must_use]
+    pub fn is_to_head(&self, more: &[u8]) -> bool {
+        let first = if self.bytes.is_empty() { more } else { &self.bytes };
+        first.starts_with(b"HEAD ")
+    }
+
     /// Takes a head off what has come, when all of it is there; `more` is left with what stands behind it. What is
     /// there of one is looked at again when its end has come: a head that comes byte by byte is not read once a byte.
     pub fn head(&mut self, more: &mut Bytes, limits: &Limits) -> Result<Option<Head>, Invalid> {

@@ -5,12 +5,13 @@ use std::mem::MaybeUninit;
 use std::rc::Rc;
 
 use data_encoding::BASE64;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{Method, Version};
 use hyper::ext::Protocol;
 
 use super::field::{Kind, Nominated, is_token, words};
-use super::fields::{Fields, Span, kind_of};
+use super::fields::Fields;
 use super::framing::{Chunks, Framing};
 use super::invalid::Invalid;
 
@@ -80,7 +81,7 @@ impl Head {
         let mut head = Self {
             method,
             version,
-            fields: Fields::with(text.to_vec(), parsed.headers.len()),
+            fields: Fields::of(text, 0, parsed.headers.len()),
             path: target.path.find('?').unwrap_or(target.path.len()),
             target: target.path.into(),
             authority: target.authority.map(Into::into),
@@ -88,7 +89,7 @@ impl Head {
         };
         for field in &*parsed.headers {
             let name = field.name.as_bytes();
-            head.fields.place(kind_of(name), Span::of(name, text), Span::of(field.value, text));
+            head.fields.place(Kind::of(name), text, name, field.value);
         }
         if head.fields.all(Kind::Connection).flat_map(words).count() > NOMINATED {
             return Err(Invalid::TooLarge);
@@ -117,7 +118,7 @@ impl Head {
                 return Err(Invalid::Field);
             }
             let name = name.as_str().as_bytes();
-            if !(extended && kind_of(name) == Kind::WebSocketKey) {
+            if !(extended && Kind::of(name) == Kind::WebSocketKey) {
                 fields.push(name, value.as_bytes());
             }
         }
@@ -136,7 +137,19 @@ impl Head {
             extended,
         };
         head.expects()?;
-        Ok(head)
+        // As over HTTP/1; what its value says has been looked at where it was read.
+        if head.fields.all(Kind::Length).nth(1).is_some() { Err(Invalid::Length) } else { Ok(head) }
+    }
+
+    /// Of a request that another library has read, and that is none to us: as much as its answer depends on.
+    #[must_use]
+    pub fn outline(parts: &Parts) -> Self {
+        let mut fields = Fields::default();
+        if let Some(kind) = parts.headers.get(CONTENT_TYPE) {
+            fields.push_as(Kind::Plain, CONTENT_TYPE.as_str().as_bytes(), kind.as_bytes());
+        }
+        let (method, version) = (parts.method.clone(), parts.version);
+        Self { method, version, fields, target: "".into(), path: 0, authority: None, extended: false }
     }
 
     /// The path as it came. It is `/` where the target is an address without one (RFC 9110, 4.2.3).
@@ -296,13 +309,20 @@ fn too_large(bytes: &[u8], limits: &Limits) -> Invalid {
     if line > limits.target { Invalid::TargetTooLong } else { Invalid::TooLarge }
 }
 
+/// Whether there could be such a version (RFC 9112, 2.3), or people speak of one by that name.
+fn is_version(version: &[u8]) -> bool {
+    matches!(version, [major] | [major, b'.', _] if major.is_ascii_digit())
+        && version.last().is_some_and(u8::is_ascii_digit)
+}
+
 /// What the parser says, in our words where they say more.
 fn said(error: httparse::Error, bytes: &[u8]) -> Invalid {
     let line = bytes.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
     let third = line.splitn(3, |byte| *byte == b' ').nth(2).unwrap_or_default();
+    let version = third.strip_suffix(b"\r").unwrap_or(third).strip_prefix(b"HTTP/");
     if error == httparse::Error::TooManyHeaders {
         Invalid::TooLarge
-    } else if error == httparse::Error::Version && third.starts_with(b"HTTP/") {
+    } else if error == httparse::Error::Version && version.is_some_and(is_version) {
         Invalid::Version
     } else {
         Invalid::Syntax(error)

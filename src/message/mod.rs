@@ -6,6 +6,7 @@ pub mod field;
 pub mod fields;
 pub mod framing;
 pub mod gathered;
+pub mod grpc;
 pub mod head;
 pub mod invalid;
 pub mod pieces;

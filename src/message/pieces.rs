@@ -88,7 +88,7 @@ impl Pieces {
             part.get(from..).unwrap_or_default()
         });
         let count = match parts {
-            [text, [], []] => ready!(write(&[IoSlice::new(text)]))?,
+            [only, [], []] | [[], only, []] => ready!(write(&[IoSlice::new(only)]))?,
             parts => ready!(write(&parts.map(IoSlice::new)))?,
         };
         if count == 0 {

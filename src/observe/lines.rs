@@ -12,6 +12,7 @@ use prometheus::IntCounter;
 
 use super::metrics::RouteMeters;
 use super::record::Record;
+use crate::identity::key::CERTIFICATE;
 
 /// A batch goes on when it has this many bytes: what a pipe takes at once.
 const BATCH: usize = 64 * 1024;
@@ -145,6 +146,9 @@ fn line(out: &mut Vec<u8>, second: &mut Second, record: &Record, place: &[u8]) {
     if let Some(caller) = &record.caller {
         text(out, b"\",\"team\":\"", caller.team());
         text(out, b"\",\"key\":\"", caller.key_id());
+    }
+    if let Some(name) = record.certificate.as_deref().and_then(|name| name.strip_prefix(CERTIFICATE)) {
+        text(out, b"\",\"certificate\":\"", name);
     }
     plain(out, b"\",\"reason\":\"", record.end().code().as_bytes());
     if let Some(detail) = &record.detail {

@@ -8,15 +8,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 use super::ending::Ending;
+use super::kinds::{counter, counters, gauge, gauges, histogram, histograms};
 use super::lines;
 use super::reason::Reason;
 use super::record::Record;
 use super::source::SourceMeters;
+use super::stragglers::Stragglers;
 
 /// Methods that have a label of their own; the others share `other`.
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
@@ -54,6 +55,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections that were not taken, by the limit that was full.
     pub connections_refused: IntCounterVec,
+    /// Connections that ended while a request was due or had begun, or for others, by why.
+    pub cut_short: IntCounterVec,
     /// Connections without the PROXY header that they had to begin with, by what was wrong.
     pub unproxied: IntCounterVec,
     /// Connections of HTTP/2 that did not end well, by the protocol's name for why.
@@ -63,6 +66,7 @@ pub struct Metrics {
     /// Handshakes of TLS that were not, by why.
     pub handshakes_failed: IntCounterVec,
     certificate_ends: IntGaugeVec,
+    list_ends: IntGaugeVec,
     /// WebSocket tunnels that are open.
     pub tunnels: IntGauge,
     /// WebSocket tunnels that were opened.
@@ -79,7 +83,18 @@ pub struct Metrics {
     keys_loaded: IntGauge,
     keys_refused: IntGauge,
     keys_deprecated: IntCounterVec,
+    /// Who they are that come with keys which others have replaced.
+    pub stragglers: Stragglers,
+    keys_stragglers: IntGauge,
     revocation_seconds: Histogram,
+    /// Sessions whose answer named who they are of.
+    pub sessions_minted: IntCounter,
+    /// Sessions that are remembered, when this was last asked for.
+    pub sessions_known: IntGauge,
+    /// Channels that are open, of sessions whose owner is known.
+    pub session_channels: IntGauge,
+    /// What was noted of sessions where all replicas see it, and asked for there, by what came of it.
+    pub session_ledger: IntCounterVec,
     /// Channels of sessions that nobody is known to have minted.
     pub sessions_unattributed: IntCounter,
     source_up: IntGaugeVec,
@@ -87,6 +102,7 @@ pub struct Metrics {
     source_seconds: HistogramVec,
     source_stale: IntCounterVec,
     source_news: IntCounterVec,
+    source_scopes: IntCounterVec,
     /// 1 from the first SIGTERM on.
     pub draining: IntGauge,
 }
@@ -151,14 +167,16 @@ impl Metrics {
             upstream_faults: counters(r, "scopegate_upstream_faults_total", "Requests that an upstream or the wire to it failed.", &["upstream", "reason"]),
             upstream_informational: counters(r, "scopegate_upstream_informational_total", "Interim (1xx) answers of upstreams that were dropped.", &["upstream"]),
             upstream_retries: counters(r, "scopegate_upstream_retries_total", "Requests sent again because a connection had died, or took no more.", &["upstream"]),
-            in_flight: gauge(r, "scopegate_requests_in_flight", "Requests between their head and their last byte."),
+            in_flight: gauge(r, "scopegate_requests_in_flight", "Requests between their head and their last byte, or their refusal."),
             connections: gauge(r, "scopegate_connections", "Connections that clients hold open."),
-            connections_refused: counters(r, "scopegate_connections_refused_total", "Connections that were not taken, by the limit that was reached.", &["limit"]),
+            connections_refused: counters(r, "scopegate_connections_refused_total", "Connections, and streams of HTTP/2, that were not taken, by the limit that was reached.", &["limit"]),
+            cut_short: counters(r, "scopegate_connections_cut_short_total", "Connections that ended before a request that was due or had begun, or to make room.", &["reason"]),
             unproxied: counters(r, "scopegate_proxy_headers_refused_total", "Connections closed because they did not begin with a PROXY header that may be believed.", &["reason"]),
             http2_broken: counters(r, "scopegate_http2_broken_total", "Connections of HTTP/2 that did not end well.", &["reason"]),
             handshakes: counters(r, "scopegate_tls_handshakes_total", "TLS handshakes with clients that were good.", &["kind"]),
             handshakes_failed: counters(r, "scopegate_tls_handshakes_failed_total", "TLS handshakes with clients that failed.", &["reason"]),
             certificate_ends: gauges(r, "scopegate_certificate_expiry_timestamp_seconds", "When a certificate of a listener ends.", &["file"]),
+            list_ends: gauges(r, "scopegate_revocation_list_expiry_timestamp_seconds", "When a newer revocation list of a listener is due.", &["file"]),
             tunnels: gauge(r, "scopegate_tunnels", "WebSocket tunnels that are open."),
             tunnels_opened: counter(r, "scopegate_tunnels_opened_total", "WebSocket tunnels that were opened."),
             lines_dropped: counter(r, "scopegate_access_log_dropped_total", "Access log lines that nobody read in time."),
@@ -171,13 +189,20 @@ impl Metrics {
             keys_loaded: gauge(r, "scopegate_keys_loaded", "Keys that are known."),
             keys_refused: gauge(r, "scopegate_keys_refused", "Rows of keys files that were left out because of a problem, and files of a folder that never were good."),
             keys_deprecated: counters(r, "scopegate_keys_deprecated_total", "Requests with a key that another has replaced, up to its end and after.", &["surface"]),
+            stragglers: Stragglers::default(),
+            keys_stragglers: gauge(r, "scopegate_keys_previous_used", "Keys that somebody has used within a day although another has replaced them, as this replica saw it."),
             revocation_seconds: histogram(r, "scopegate_revocation_seconds", "From the news that a key may not be used any more to the end of the last that lived on it.", &REVOCATION_BUCKETS),
+            sessions_minted: counter(r, "scopegate_sessions_minted_total", "Sessions that were minted with a key through this replica."),
+            sessions_known: gauge(r, "scopegate_sessions", "Sessions that this replica knows to have been minted with a key."),
+            session_channels: gauge(r, "scopegate_session_channels", "Open channels whose session is known to have been minted with a key."),
+            session_ledger: counters(r, "scopegate_session_ledger_total", "Sessions told to other replicas, and asked for where those tell of theirs, by what came of it.", &["action", "result"]),
             sessions_unattributed: counter(r, "scopegate_sessions_unattributed_total", "Channels whose session is not known to have been minted with a key."),
             source_up: gauges(r, "scopegate_key_source_up", "1 while a source of keys answers and its news, if it has any, are heard.", &["source"]),
             source_lookups: counters(r, "scopegate_key_lookups_total", "Questions to a source of keys, by what came of them.", &["source", "result"]),
             source_seconds: histograms(r, "scopegate_key_lookup_seconds", "From a question to a source of keys to its answer.", &["source"], &LOOKUP_BUCKETS),
             source_stale: counters(r, "scopegate_key_stale_total", "Requests decided by what a source of keys had said before it stopped answering.", &["source"]),
             source_news: counters(r, "scopegate_key_news_total", "Changes that a source of keys has told of.", &["source", "kind"]),
+            source_scopes: counters(r, "scopegate_key_scopes_undefined_total", "Scopes in the answers of a source of keys that the configuration does not define, and that open nothing.", &["source"]),
             draining: gauge(r, "scopegate_draining", "1 once draining has begun."),
             registry: registry.clone(),
         };
@@ -195,6 +220,7 @@ impl Metrics {
     /// The text that Prometheus scrapes.
     #[must_use]
     pub fn text(&self) -> Vec<u8> {
+        self.keys_stragglers.set(i64::try_from(self.stragglers.of_today()).unwrap_or(i64::MAX));
         self.events_dropped.inc_by(super::events::lost().saturating_sub(self.events_dropped.get()));
         let mut text = Vec::new();
         TextEncoder::new()
@@ -239,6 +265,7 @@ impl Metrics {
             seconds: self.source_seconds.with_label_values(&[name]),
             stale: self.source_stale.with_label_values(&[name]),
             news: self.source_news.clone(),
+            scopes_undefined: self.source_scopes.with_label_values(&[name]),
             name,
         }
     }
@@ -266,8 +293,11 @@ impl Metrics {
             ])
         })
         .inc();
-        if record.caller.as_ref().is_some_and(|caller| caller.previous.is_some()) {
+        if let Some(caller) = &record.caller
+            && let Some(previous) = &caller.previous
+        {
             self.keys_deprecated.with_label_values(&[&*route.surface]).inc();
+            self.stragglers.came(caller, previous, record.at);
         }
         route.decision.observe(record.decided.as_secs_f64());
         if let Some(upstream) = record.upstream {
@@ -309,10 +339,11 @@ impl Metrics {
         self.reloads.with_label_values(&[file, result.label()]).inc();
     }
 
-    /// Says when a certificate ends.
-    pub fn certificate_ends(&self, file: &str, at: SystemTime) {
+    /// Says when a certificate or a list ends.
+    pub fn ends(&self, file: &str, is_list: bool, at: SystemTime) {
+        let gauge = if is_list { &self.list_ends } else { &self.certificate_ends };
         let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.certificate_ends.with_label_values(&[file]).set(i64::try_from(at.as_secs()).unwrap_or(i64::MAX));
+        gauge.with_label_values(&[file]).set(i64::try_from(at.as_secs()).unwrap_or(i64::MAX));
     }
 
     /// Says which configuration is in force.
@@ -335,6 +366,7 @@ impl UpstreamMeters {
                 | Reason::BodyTooLarge
                 | Reason::TargetInvalid
                 | Reason::KeyRevoked
+                | Reason::KeysUnavailable
         );
         if others {
             return;
@@ -350,44 +382,4 @@ impl Reload {
             Self::Refused => "refused",
         }
     }
-}
-
-const REGISTERED: &str = "each metric is registered once, with a valid name";
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    let metric = IntCounterVec::new(Opts::new(name, help), labels).expect(REGISTERED);
-    registry.register(Box::new(metric.clone())).expect(REGISTERED);
-    metric
-}
-
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    let metric = IntGaugeVec::new(Opts::new(name, help), labels).expect(REGISTERED);
-    registry.register(Box::new(metric.clone())).expect(REGISTERED);
-    metric
-}
-
-fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    let metric = HistogramVec::new(options, labels).expect(REGISTERED);
-    registry.register(Box::new(metric.clone())).expect(REGISTERED);
-    metric
-}
-
-fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-    let metric =
-        Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())).expect(REGISTERED);
-    registry.register(Box::new(metric.clone())).expect(REGISTERED);
-    metric
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    let metric = IntCounter::new(name, help).expect(REGISTERED);
-    registry.register(Box::new(metric.clone())).expect(REGISTERED);
-    metric
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    let metric = IntGauge::new(name, help).expect(REGISTERED);
-    registry.register(Box::new(metric.clone())).expect(REGISTERED);
-    metric
 }

@@ -2,9 +2,11 @@
 
 pub mod ending;
 pub mod events;
+mod kinds;
 pub mod lines;
 pub mod metrics;
 pub mod reason;
 pub mod record;
 pub mod seldom;
 pub mod source;
+pub mod stragglers;

@@ -30,6 +30,8 @@ pub struct Record {
     pub path: Path,
     /// The admitted or refused caller, where the key is known.
     pub caller: Option<Caller>,
+    /// What the connection's certificate is named: [`crate::identity::key::CERTIFICATE`] and the name.
+    pub certificate: Option<Rc<str>>,
     /// The status that the client was sent; 0 where none was.
     pub status: u16,
     /// How it ended; `None` until somebody knows.
@@ -138,6 +140,7 @@ impl Record {
             asked,
             path: Path::Hidden,
             caller: None,
+            certificate: None,
             status: 0,
             reason: None,
             detail: None,

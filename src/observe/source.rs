@@ -13,6 +13,8 @@ pub struct SourceMeters {
     pub(super) seconds: Histogram,
     pub(super) stale: IntCounter,
     pub(super) news: IntCounterVec,
+    /// Scopes in its answers that the platform does not define.
+    pub scopes_undefined: IntCounter,
     pub(super) name: &'static str,
 }
 

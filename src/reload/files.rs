@@ -1,6 +1,7 @@
 //! The files that a process runs on: what was read of them last, and what of that was good.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::kept::Kept;
 use super::pairs::Pairs;
-use super::stamp::Stamp;
+use super::stamp::{Group, Stamp};
 use crate::config::file::{self, Loaded};
 use crate::config::problem::Problems;
 use crate::config::sources::Source;
@@ -31,7 +32,7 @@ pub struct Files {
     /// In the order of `listen:`.
     pub(super) tls: Vec<Option<Pairs>>,
     /// Of each upstream that speaks TLS, by its number, the files of that.
-    trust: HashMap<(u64, PathBuf), Stamp>,
+    trust: HashMap<u64, Group>,
 }
 
 impl Files {
@@ -91,7 +92,7 @@ impl Files {
         self.config_stamp.forget();
         self.keys.iter_mut().for_each(Kept::forget_stamps);
         self.tls.iter_mut().flatten().for_each(Pairs::forget_stamps);
-        self.trust.clear();
+        self.trust.values_mut().for_each(Group::forget_stamps);
     }
 
     /// Takes another configuration. Its keys files are read at the next look; until they can be, the last good keys of the
@@ -134,14 +135,18 @@ pub(super) fn in_files(config: &Config) -> impl Iterator<Item = &Source> {
 impl Files {
     /// Has the upstreams read the files of their `tls:` again that have changed.
     pub(super) fn look_at_trust(&mut self, upstreams: &[Arc<Upstream>], metrics: &Metrics) {
-        self.trust.retain(|(id, _), _| upstreams.iter().any(|upstream| upstream.id == *id));
+        self.trust.retain(|id, _| upstreams.iter().any(|upstream| upstream.id == *id));
         for upstream in upstreams {
             let Some(tls) = &upstream.tls else { continue };
-            // Each stamp is moved on, whatever the one before says.
-            let changed = tls.files().filter(|file| {
-                !self.trust.entry((upstream.id, (*file).to_owned())).or_default().is_still(file)
-            });
-            let changed = changed.count() > 0;
+            let changed = match self.trust.entry(upstream.id) {
+                Entry::Occupied(mut files) => files.get_mut().have_changed(),
+                Entry::Vacant(place) => {
+                    place.insert(Group::of(tls.files()));
+                    // They may have changed since the upstream was made, which is nothing to tell of; bad ones stay away.
+                    let _ = tls.look();
+                    false
+                }
+            };
             match changed.then(|| tls.look()) {
                 None => {}
                 Some(Ok(())) => {

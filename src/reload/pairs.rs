@@ -1,28 +1,23 @@
 //! The files of a listener's `tls:`, which are read again when they change.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use sha2::{Digest as _, Sha256};
-
-use super::kept::around;
-use super::report;
-use super::stamp::Stamp;
+use super::stamp::Group;
 use crate::config::problem::Problems;
 use crate::config::tls::Tls;
 use crate::observe::metrics::{Metrics, Reload};
 use crate::tls::Terminator;
-use crate::tls::read::{Expiry, Identity, read};
+use crate::tls::expiry::Of;
+use crate::tls::identity::{Identity, Part};
 
 /// The files of a listener's `tls:`.
 #[derive(Debug)]
 pub(super) struct Pairs {
-    written: Tls,
-    stamps: Vec<(PathBuf, Stamp)>,
-    /// Of what was read last, good or bad.
-    print: [u8; 32],
-    expiries: Vec<Expiry>,
+    identity: Identity,
+    /// Of each part of that.
+    files: Vec<Group>,
     /// Where what is good goes.
     pub(super) terminator: Arc<Terminator>,
 }
@@ -30,92 +25,61 @@ pub(super) struct Pairs {
 impl Pairs {
     /// Reads them for the first time.
     pub(super) fn load(written: &Tls, problems: &mut Problems) -> Option<Self> {
-        let stamps: Vec<_> = written.files().map(|file| (file.to_owned(), Stamp::default())).collect();
-        let print = print(written);
-        let Identity { config, expiries } = read(written).map_err(|found| problems.merge(found)).ok()?;
-        let now = SystemTime::now();
-        expiries.iter().filter_map(|expiry| expiry.problem(now)).for_each(|problem| problems.push(problem));
-        let terminator = Terminator::new(config, written);
-        Some(Self { written: written.clone(), stamps, print, expiries, terminator })
+        // Before they are read: what changes in between is a change.
+        let files = Part::all(written).map(|part| Group::of(part.files())).collect();
+        let (identity, terms) = Identity::read(written).map_err(|found| problems.merge(found)).ok()?;
+        identity.warnings(SystemTime::now()).for_each(|problem| problems.push(problem));
+        let terminator = Terminator::new(terms, written);
+        Some(Self { identity, files, terminator })
     }
 
     /// Every file needs a look, whatever the system says.
     pub(super) fn forget_stamps(&mut self) {
-        self.stamps.iter_mut().for_each(|(_, stamp)| stamp.forget());
+        self.files.iter_mut().for_each(Group::forget_stamps);
     }
 
-    /// Reads them again where one has changed. All of them are good, or the last good ones stay.
+    /// Reads again what has changed. Of each part, what was good last stays where it is bad now.
     pub(super) fn look(&mut self, metrics: &Metrics) {
-        // Each stamp is moved on, whatever the one before says.
-        let still = self.stamps.iter_mut().fold(true, |still, (file, stamp)| stamp.is_still(file) && still);
-        if still {
-            return;
-        }
-        let print = print(&self.written);
-        if std::mem::replace(&mut self.print, print) == print {
-            return;
-        }
-        let now = SystemTime::now();
-        let read = read(&self.written).and_then(|identity| {
-            // One that has ended is no better than what it would replace.
-            match identity.expiries.iter().find(|expiry| expiry.is_over(now)) {
-                Some(over) if !self.expiries.iter().any(|expiry| expiry.is_over(now)) => {
-                    Err(Problems::of_file(&over.file, "this certificate has expired".to_owned(), None))
+        let mut applied = false;
+        for (place, files) in self.files.iter_mut().enumerate() {
+            if !files.have_changed() {
+                continue;
+            }
+            match self.identity.look(place, SystemTime::now()) {
+                Ok(terms) => {
+                    self.terminator.put_in_force(terms);
+                    metrics.reloaded("tls", Reload::Applied);
+                    tracing::info!(
+                        files = files.names(),
+                        "a file of `tls` is in force, from the next handshake on"
+                    );
+                    applied = true;
                 }
-                _ => Ok(identity),
+                Err(problem) => {
+                    tracing::error!(files = files.names(), %problem, "a file of `tls` is refused; the last good one stays in force");
+                    metrics.reloaded("tls", Reload::Refused);
+                }
             }
-        });
-        match read {
-            Ok(Identity { config, expiries }) => {
-                self.terminator.put_in_force(config);
-                self.expiries = expiries;
-                metrics.reloaded("tls", Reload::Applied);
-                tracing::info!(files = self.names(), "certificates are in force, from the next handshake on");
-                self.tell_expiry(metrics);
-            }
-            Err(problems) => {
-                report(&problems);
-                tracing::error!(
-                    files = self.names(),
-                    "certificates are refused; the last good ones stay in force"
-                );
-                metrics.reloaded("tls", Reload::Refused);
-            }
+        }
+        if applied {
+            self.tell_expiry(metrics);
         }
     }
 
-    /// Says when its certificates end, and warns where that is soon.
+    /// Says when its certificates and lists end, and warns where that is soon.
     pub(super) fn tell_expiry(&self, metrics: &Metrics) {
         let now = SystemTime::now();
-        for expiry in &self.expiries {
-            metrics.certificate_ends(&expiry.file.display().to_string(), expiry.at);
+        for expiry in self.identity.expiries() {
+            let is_list = matches!(expiry.of, Of::List { .. });
+            metrics.ends(&expiry.file.display().to_string(), is_list, expiry.at);
             if let Some(problem) = expiry.problem(now) {
-                tracing::warn!(%problem, "certificate");
+                tracing::warn!(%problem, "a file of `tls` ends");
             }
         }
     }
 
     /// The folders in which a change may be one of them.
     pub(super) fn folders(&self) -> impl Iterator<Item = PathBuf> {
-        self.stamps.iter().flat_map(|(file, _)| around(file))
+        self.files.iter().flat_map(Group::folders)
     }
-
-    fn names(&self) -> String {
-        let names = self.written.certificates.iter().map(|pair| pair.certificate.display().to_string());
-        names.collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// Of the contents of all files; one that cannot be read has none.
-fn print(written: &Tls) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for file in written.files() {
-        hash.update(contents(file));
-    }
-    hash.finalize().into()
-}
-
-fn contents(file: &Path) -> [u8; 32] {
-    let bytes = std::fs::read(file).map(zeroize::Zeroizing::new).unwrap_or_default();
-    Sha256::digest(&*bytes).into()
 }

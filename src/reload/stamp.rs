@@ -1,8 +1,13 @@
-//! Whether a file may have changed.
+//! Whether a file may have changed, and whether it has.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use super::kept::around;
 
 /// Seconds; longer than any file system's clock stands still.
 const TICK: u64 = 2;
@@ -39,4 +44,58 @@ impl Stamp {
     pub(super) fn forget(&mut self) {
         self.0 = None;
     }
+}
+
+/// Files that are read together.
+#[derive(Debug)]
+pub(super) struct Group {
+    stamps: Vec<(PathBuf, Stamp)>,
+    /// Of what is in them.
+    print: [u8; 32],
+}
+
+impl Group {
+    /// As they are now.
+    pub(super) fn of<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {
+        let stamps: Vec<_> = paths.map(|path| (path.to_owned(), Stamp::default())).collect();
+        let print = print(&stamps);
+        Self { stamps, print }
+    }
+
+    /// Whether something else is in them than at the last look.
+    pub(super) fn have_changed(&mut self) -> bool {
+        // Each stamp is moved on, whatever the one before says.
+        let still = self.stamps.iter_mut().fold(true, |still, (path, stamp)| stamp.is_still(path) && still);
+        if still {
+            return false;
+        }
+        let print = print(&self.stamps);
+        std::mem::replace(&mut self.print, print) != print
+    }
+
+    /// They need a look, whatever the system says.
+    pub(super) fn forget_stamps(&mut self) {
+        self.stamps.iter_mut().for_each(|(_, stamp)| stamp.forget());
+    }
+
+    /// The folders in which a change may be one of them.
+    pub(super) fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        self.stamps.iter().flat_map(|(path, _)| around(path))
+    }
+
+    /// Their paths, for people.
+    pub(super) fn names(&self) -> String {
+        let names = self.stamps.iter().map(|(path, _)| path.display().to_string());
+        names.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Of the contents of all files; one that cannot be read has none.
+fn print(files: &[(PathBuf, Stamp)]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for (path, _) in files {
+        let bytes = std::fs::read(path).map(Zeroizing::new).unwrap_or_default();
+        hash.update(Sha256::digest(&*bytes));
+    }
+    hash.finalize().into()
 }

@@ -33,6 +33,8 @@ pub enum Failure {
     ClientCertificateExpired,
     /// It showed one that was taken back.
     ClientCertificateRevoked,
+    /// Of a list that says whether it was taken back, a newer one is due.
+    RevocationListExpired,
     /// It did not like what we proved ourselves with, or something else: an alert of its own.
     Alert(AlertDescription),
     /// What it sent is no TLS of ours.
@@ -41,7 +43,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every name, in the order of [`Failure::index`].
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 15] = [
         "not_tls",
         "tls_on_plain_port",
         "timeout",
@@ -54,6 +56,7 @@ impl Failure {
         "client_certificate_invalid",
         "client_certificate_expired",
         "client_certificate_revoked",
+        "revocation_list_expired",
         "client_alert",
         "other",
     ];
@@ -74,8 +77,9 @@ impl Failure {
             Self::ClientCertificateInvalid(_) => 9,
             Self::ClientCertificateExpired => 10,
             Self::ClientCertificateRevoked => 11,
-            Self::Alert(_) => 12,
-            Self::Other(_) => 13,
+            Self::RevocationListExpired => 12,
+            Self::Alert(_) => 13,
+            Self::Other(_) => 14,
         }
     }
 
@@ -101,7 +105,8 @@ impl Failure {
             | Self::UnknownName
             | Self::ClientCertificateMissing
             | Self::ClientCertificateExpired
-            | Self::ClientCertificateRevoked => String::new(),
+            | Self::ClientCertificateRevoked
+            | Self::RevocationListExpired => String::new(),
         }
     }
 
@@ -133,6 +138,8 @@ impl Failure {
                 | CertificateError::ExpiredContext { .. }
                 | CertificateError::NotValidYet
                 | CertificateError::NotValidYetContext { .. } => Self::ClientCertificateExpired,
+                CertificateError::ExpiredRevocationList
+                | CertificateError::ExpiredRevocationListContext { .. } => Self::RevocationListExpired,
                 CertificateError::Revoked => Self::ClientCertificateRevoked,
                 why => Self::ClientCertificateInvalid(why.to_string()),
             },

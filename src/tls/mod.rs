@@ -1,7 +1,9 @@
 //! TLS: what a listener proves itself with towards clients, how a handshake ends, and whom we believe to be an upstream.
 
 pub mod believed;
+pub mod expiry;
 pub mod failure;
+pub mod identity;
 mod names;
 pub mod originator;
 pub mod read;
@@ -13,68 +15,88 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::rustls::server::{Acceptor, ClientHello};
+use tokio_rustls::rustls::{CipherSuite, ServerConfig};
+use tokio_rustls::server::TlsStream;
 
 use crate::config::tls::Tls;
 use failure::Failure;
 
 /// The first byte of a TLS record that begins a handshake (RFC 8446, 5.1).
 pub const HANDSHAKE: u8 = 22;
-/// What somebody hears who speaks HTTP here.
-const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n\
-    This port speaks HTTPS.\n";
+/// The cipher suites of TLS 1.3 (RFC 8446, B.4) that we may have.
+const SUITES_13: [CipherSuite; 3] = [
+    CipherSuite::TLS13_AES_128_GCM_SHA256,
+    CipherSuite::TLS13_AES_256_GCM_SHA384,
+    CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+];
+
+/// What a listener's handshakes need.
+#[derive(Debug)]
+pub struct Terms {
+    any: Arc<ServerConfig>,
+    /// The same with [`read::HYBRID`] alone, where we have that. Of the groups of a client rustls takes the first that we have, too; for who
+    /// has this one, however far behind, we have no other.
+    hybrid: Arc<ServerConfig>,
+}
+
+impl Terms {
+    fn of(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        let has_hybrid = hello.named_groups().is_some_and(|groups| groups.contains(&read::HYBRID));
+        // It is for TLS 1.3, whose suites only who speaks that has.
+        let speaks_13 = hello.cipher_suites().iter().any(|suite| SUITES_13.contains(suite));
+        Arc::clone(if has_hybrid && speaks_13 { &self.hybrid } else { &self.any })
+    }
+}
+
+/// A connection that can be answered on.
+#[derive(Debug)]
+pub enum Accepted {
+    /// It has shaken hands.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// It speaks HTTP in plain, and is to hear that nobody does that here.
+    Plain(TcpStream),
+}
 
 /// What ends the TLS of a listener's clients. All workers have the same; a change of the files is one for the next
 /// handshake.
 #[derive(Debug)]
 pub struct Terminator {
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<Terms>,
     limit: Duration,
 }
 
 impl Terminator {
     /// With what has been read for this listener.
     #[must_use]
-    pub fn new(config: Arc<ServerConfig>, written: &Tls) -> Arc<Self> {
-        Arc::new(Self { current: ArcSwap::new(config), limit: written.handshake })
+    pub fn new(terms: Terms, written: &Tls) -> Arc<Self> {
+        Arc::new(Self { current: ArcSwap::from_pointee(terms), limit: written.handshake })
     }
 
     /// From the next handshake on.
-    pub fn put_in_force(&self, config: Arc<ServerConfig>) {
-        self.current.store(config);
+    pub fn put_in_force(&self, terms: Terms) {
+        self.current.store(Arc::new(terms));
     }
 
-    /// Shakes hands; the connection of who does not is closed.
-    pub async fn accept(
-        &self,
-        tcp: TcpStream,
-    ) -> Result<tokio_rustls::server::TlsStream<TcpStream>, Failure> {
+    /// Shakes hands; the connection of who does not is closed, but for one that looks like HTTP.
+    pub async fn accept(&self, tcp: TcpStream) -> Result<Accepted, Failure> {
         let shaking = async {
             let mut first = [0];
             match tcp.peek(&mut first).await {
                 Ok(1..) if first == [HANDSHAKE] => {}
-                Ok(1..) => {
-                    if first[0].is_ascii_uppercase() {
-                        // Who does not hear it finds the connection closed.
-                        let _ = tcp.try_write(SPEAK_TLS);
-                        drain(&tcp);
-                    }
-                    return Err(Failure::NotTls);
-                }
+                // As every method begins that anybody uses.
+                Ok(1..) if first[0].is_ascii_uppercase() => return Ok(Accepted::Plain(tcp)),
+                Ok(1..) => return Err(Failure::NotTls),
                 Ok(0) | Err(_) => return Err(Failure::Gone),
             }
-            let acceptor = TlsAcceptor::from(self.current.load_full());
-            acceptor.accept(tcp).await.map_err(|error| Failure::of(&error))
+            let failed = |error| Failure::of(&error);
+            let hello = LazyConfigAcceptor::new(Acceptor::default(), tcp).await.map_err(failed)?;
+            let config = self.current.load().of(&hello.client_hello());
+            hello.into_stream(config).await.map(|stream| Accepted::Tls(Box::new(stream))).map_err(failed)
         };
         tokio::time::timeout(self.limit, shaking).await.unwrap_or(Err(Failure::Timeout))
     }
-}
-
-/// What has come is read, so that closing does not throw away what was said last.
-fn drain(tcp: &TcpStream) {
-    let mut scratch = [0; 4096];
-    while let Ok(1..) = tcp.try_read(&mut scratch) {}
 }
 
 /// An error of rustls inside one of a socket.

@@ -80,6 +80,8 @@ impl Originator {
             }
         };
         config.alpn_protocols = Offer::Http1.names();
+        read::may_use(config.fips())
+            .map_err(|why| read::unusable(Path::new("upstreams"), why, "see docs/tls.md"))?;
         Ok(Arc::new(config))
     }
 

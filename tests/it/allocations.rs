@@ -12,6 +12,7 @@ use scopegate::accept::{self, Entrance};
 use scopegate::gateway::Gateway;
 use scopegate::identity::made;
 use scopegate::keys::change::Changes;
+use scopegate::keys::sessions::Sessions;
 use scopegate::observe::lines::{self, Lines};
 use scopegate::observe::metrics::Metrics;
 use scopegate::reload::Files;
@@ -39,7 +40,8 @@ fn tenths(line: &str, status: u16) -> u64 {
     let lines = Lines::new(Some(out), metrics.lines_dropped.clone());
     let crowd = Crowd::new(metrics.connections.clone(), metrics.connections_refused.clone());
     let metrics = Arc::clone(&metrics);
-    let shared = Shared { crowd, current, metrics, changes, sessions: Arc::default(), drain: drain.clone() };
+    let sessions = Arc::new(Sessions::new(&metrics));
+    let shared = Shared { crowd, current, metrics, changes, sessions, drain: drain.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let tasks = LocalSet::new();
     let gateway = Rc::new(Gateway::new(shared, lines));

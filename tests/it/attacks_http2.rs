@@ -40,6 +40,13 @@ fn and(name: &[u8], value: &[u8]) -> Fields {
     fields
 }
 
+/// The same, twice.
+fn twice(name: &[u8], value: &[u8]) -> Fields {
+    let mut fields = and(name, value);
+    fields.push((name.to_vec(), value.to_vec()));
+    fields
+}
+
 fn shown(fields: &Fields) -> String {
     let shown =
         |(name, value): &(Vec<u8>, Vec<u8>)| format!("{}: {}", name.escape_ascii(), value.escape_ascii());
@@ -182,8 +189,7 @@ fn what_can_be_read_is_refused_by_name() {
     let (upstream, scopegate) = gate();
     let (host, target, path) = ((400, "host_invalid"), (400, "target_invalid"), (400, "path_ambiguous"));
     let key = |value: &str| with(&[(":path", b"/api/v1/apps"), ("x-api-key", value.as_bytes())]);
-    let mut two_hosts = and(b"host", b"a");
-    two_hosts.push((b"host".to_vec(), b"a".to_vec()));
+    let two_hosts = twice(b"host", b"a");
     let mut two_keys = key(APPS);
     two_keys.push((b"x-api-key".to_vec(), APPS.into()));
     for (fields, told) in [
@@ -214,6 +220,10 @@ fn what_can_be_read_is_refused_by_name() {
         (and(b"\"x\"", b"y"), (400, "request_invalid")),
         (with(&[(":path", b"?x")]), (400, "target_invalid")),
         (and(b"x", b"y\t"), (400, "request_invalid")),
+        // As over HTTP/1: RFC 9112, 6.3 lets one be made of two, and need not.
+        (twice(b"content-length", b"0"), (400, "request_invalid")),
+        (and(b"host", b"a:65536"), host),
+        (with(&[(":authority", b"a..b")]), target),
         (key(&format!(" {APPS}")), (400, "request_invalid")),
         (key(&format!("{APPS}x")), (401, "key_unknown")),
         (key(&format!("{APPS} x")), (401, "key_malformed")),

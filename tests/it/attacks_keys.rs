@@ -6,7 +6,7 @@ use crate::attacks::{NEXT, ends, gate, passes, stays};
 use crate::harness::bearer;
 use crate::harness::client::{Client, request};
 use crate::harness::scopegate::{ALL, APPS, EXPIRED, Setup};
-use crate::harness::upstream::Upstream;
+use crate::harness::upstream::{Seen, Upstream};
 
 const SESSION: &str = "/ws/session?sessionId=s&token=t";
 /// The handshake of RFC 6455, 1.2.
@@ -54,6 +54,11 @@ fn what_is_nearly_a_key_is_none() {
         (&format!("X-API-Key: \u{feff}{APPS}\r\n"), malformed),
         (&format!("Authorization: Bearer\r\nX-API-Key: {APPS}\r\n"), malformed),
         (&format!("Authorization: Bearer Bearer {APPS}\r\n"), malformed),
+        // Who splits at blanks alone reads another scheme here, and who splits at any space this key.
+        (&format!("Authorization: Bearer\t{APPS}\r\n"), malformed),
+        (&format!("Authorization: Bearer \t{APPS}\r\n"), malformed),
+        (&format!("Authorization: Bearer\t {APPS}\r\n"), malformed),
+        (&format!("Authorization: Bearer\t{ALL}\r\nX-API-Key: {APPS}\r\n"), malformed),
         (&bearer(prefix), unknown),
         (&bearer(&format!("{APPS}x")), unknown),
         (&bearer(&format!("x{APPS}")), unknown),
@@ -96,7 +101,7 @@ fn what_is_nearly_a_key_is_none() {
         );
     }
     // Blanks around a value are not of it (RFC 9110, 5.5), and the name of a scheme has no case.
-    for lines in [format!("X-API-Key: \t {APPS} \t\r\n"), format!("AUTHORIZATION:bEaReR \t{APPS}\t \r\n")] {
+    for lines in [format!("X-API-Key: \t {APPS} \t\r\n"), format!("AUTHORIZATION:bEaReR  {APPS}\t \r\n")] {
         passes(&upstream, &scopegate, request("GET", "/api/v1/apps", &lines, "").as_bytes());
     }
 }
@@ -132,11 +137,36 @@ fn what_only_we_may_say_is_said_once_and_by_us() {
         "X-HTTP-Method",
         "X-Method-Override",
         "X_HTTP_METHOD_OVERRIDE",
+        "X-Original-Method",
+        "X-Original-Path",
+        "X-Original-URI",
         "X-Original-URL",
         "X.Original.URL",
+        "X-Override-URL",
+        "X-HTTP-Path-Override",
+        "X-Rewrite-URI",
         "X-Rewrite-URL",
         "X_Rewrite_URL",
+        "X-Forwarded",
+        "X-Original-Forwarded-For",
+        "X-Original-Host",
+        "X-HTTP-Host-Override",
+        "X-Host",
+        "X-Client-IP",
+        "X-Cluster-Client-IP",
+        "X-Remote-Addr",
+        "Forwarded-For",
+        "Client-IP",
+        "CLIENT_IP",
+        "True-Client-IP",
+        "True_Client.IP",
+        "CF-Connecting-IP",
         "X-Request-Id",
+        "X_Request_Id",
+        "Content_Length",
+        "Transfer_Encoding",
+        "Transfer.Encoding",
+        "Keep_Alive",
         "Proxy-Authorization",
         "Proxy-Connection",
         "Keep-Alive",
@@ -145,11 +175,13 @@ fn what_only_we_may_say_is_said_once_and_by_us() {
         "TE",
     ];
     let lines = |name: &str| format!("{name}: evil\r\n{}: evil\r\n", name.to_ascii_lowercase());
-    let all: String = forged.iter().map(|name| lines(name)).collect();
     // As many at once as may be named.
     let named = |names: &[&str]| format!("Connection: {}\r\nConnection: close\r\n", names.join(", "));
-    let some = forged.chunks(25).map(|names| all.clone() + &named(names));
-    let cases: Vec<_> = forged.iter().map(|name| lines(name)).chain(some).chain([all.clone()]).collect();
+    let some = forged.chunks(25).flat_map(|names| {
+        let all: String = names.iter().map(|name| lines(name)).collect();
+        [all.clone() + &named(names), all]
+    });
+    let cases: Vec<_> = forged.iter().map(|name| lines(name)).chain(some).collect();
     for lines in cases {
         for target in ["/api/v1/apps", "/health"] {
             let before = upstream.seen().len();
@@ -178,6 +210,54 @@ fn what_only_we_may_say_is_said_once_and_by_us() {
 }
 
 #[test]
+fn what_would_change_a_request_passes_only_where_there_is_nothing_to_change() {
+    let lines = "X-HTTP-Method-Override: DELETE\r\nX-Original-URI: /x\r\nX-Request-Id: theirs\r\n";
+    let seen = |private: &str, target: &str| {
+        let upstream = Upstream::start();
+        let scopegate = Setup::new(&upstream).with("  sdk:\n", &format!("  sdk:\n{private}")).start();
+        let answer = Client::connect(scopegate.address).ask(request(
+            "GET",
+            target,
+            &format!("{}{lines}", bearer(APPS)),
+            "",
+        ));
+        assert_eq!(answer.status, 200, "{private} {target}");
+        upstream.nth(0)
+    };
+    for private in ["", "    private: true\n"] {
+        let kept = |seen: Seen| {
+            ["x-http-method-override", "x-original-uri"].map(|name| seen.header(name).is_some())
+                == [true, true]
+                && seen.header("x-request-id") == Some("theirs")
+        };
+        assert!(!kept(seen(private, "/api/v1/apps")), "{private}");
+        let none = seen(private, "/api/v1/apps");
+        assert!(
+            none.headers.iter().all(|(_, value)| !["DELETE", "/x", "theirs"].contains(&&**value)),
+            "{none:?}"
+        );
+        assert!(kept(seen(private, "/api/v1/webhooks/a")), "{private}");
+    }
+}
+
+#[test]
+fn a_preflight_asks_for_one_method() {
+    let (upstream, scopegate) = gate();
+    let asks = |lines: &str| request("OPTIONS", "/api/v1/apps", lines, "");
+    let one = "Origin: https://a.example\r\nAccess-Control-Request-Method: GET\r\n";
+    passes(&upstream, &scopegate, asks(one).as_bytes());
+    for lines in [
+        format!("{one}Access-Control-Request-Method: POST\r\n"),
+        format!("{one}Access-Control-Request-Method: GET\r\n"),
+        format!("{one}Origin: https://b.example\r\n"),
+        one.replace("GET", "GET, POST"),
+        one.replace("Origin", "Origins"),
+    ] {
+        stays(&upstream, &scopegate, asks(&lines).as_bytes(), (401, "key_missing"));
+    }
+}
+
+#[test]
 fn bytes_behind_a_handshake_that_came_to_nothing_are_no_request() {
     let upstream = Upstream::with(|exchange| match exchange.request.header("upgrade") {
         Some(_) => exchange.reply("403 Forbidden", "", "no"),
@@ -191,9 +271,21 @@ fn bytes_behind_a_handshake_that_came_to_nothing_are_no_request() {
         (SESSION, handshake("Upgrade: websocket", "Upgrade: h2c"), 426, 0),
         (SESSION, handshake("Upgrade: websocket", "Upgrade: websocketx"), 426, 0),
         (SESSION, handshake("Connection: Upgrade", "Connection: x"), 426, 0),
-        (SESSION, handshake("Sec-WebSocket-Key", "Sec-WebSocket-Keys"), 426, 0),
+        (SESSION, handshake("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 8"), 426, 0),
+        (SESSION, handshake("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 8, 13"), 426, 0),
+        (SESSION, handshake("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 013"), 426, 0),
+        (SESSION, handshake("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version:"), 426, 0),
+        (SESSION, handshake("Sec-WebSocket-Version: 13\r\n", ""), 426, 0),
+        (SESSION, format!("{HANDSHAKE}Sec-WebSocket-Version: 13\r\n"), 426, 0),
+        (SESSION, handshake("Sec-WebSocket-Key", "Sec-WebSocket-Keys"), 400, 0),
+        (SESSION, handshake("dGhlIHNhbXBsZSBub25jZQ==", ""), 400, 0),
+        (SESSION, handshake("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ"), 400, 0),
+        (SESSION, handshake("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZWU="), 400, 0),
+        (SESSION, handshake("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j"), 400, 0),
+        (SESSION, handshake("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZ!=="), 400, 0),
+        (SESSION, handshake("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ==, x"), 400, 0),
         // A second key would have its own answer (RFC 6455, 11.3.1).
-        (SESSION, format!("{HANDSHAKE}Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"), 426, 0),
+        (SESSION, format!("{HANDSHAKE}Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"), 400, 0),
         (SESSION, handshake("", ""), 403, 1),
         ("/health", handshake("", ""), 200, 1),
         ("/health", handshake("websocket", "h2c"), 200, 1),
@@ -202,8 +294,17 @@ fn bytes_behind_a_handshake_that_came_to_nothing_are_no_request() {
     ] {
         let before = upstream.seen().len();
         let mut client = Client::connect(scopegate.address);
-        client.send(request("GET", target, &headers, "") + NEXT);
-        assert_eq!(client.answer(false).status, status, "{target} {headers}");
+        // What is behind it may come later, too.
+        let late = headers.to_ascii_lowercase().contains("upgrade: websocket\r\n");
+        client.send(request("GET", target, &headers, "") + if late { "" } else { NEXT });
+        let answer = client.answer(false);
+        assert_eq!(answer.status, status, "{target} {headers}");
+        assert_eq!(answer.header("sec-websocket-version"), (status == 426).then_some("13"), "{answer:?}");
+        if late {
+            let ends = answer.header("connection").is_some_and(|value| value.ends_with("close"));
+            assert!(ends, "{target} {headers}: {answer:?}");
+            client.send(NEXT);
+        }
         assert!(client.is_closed(), "{target} {headers}");
         let seen = upstream.seen().split_off(before);
         assert_eq!(seen.len(), reached, "{target} {headers}");
@@ -225,24 +326,36 @@ fn bytes_behind_a_handshake_that_came_to_nothing_are_no_request() {
 
 #[test]
 fn a_switch_that_nobody_asked_for_or_that_does_not_fit_is_none() {
-    let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+    let switch = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
+    let with = |lines: &str| format!("{switch}{lines}");
     let wrong = ACCEPT.replace("s3pP", "S3pP");
     let cases = [
-        ("/health", ACCEPT.to_owned()),
-        ("/api/v1/webhooks/a", ACCEPT.to_owned()),
-        (SESSION, String::new()),
-        (SESSION, wrong.clone()),
-        (SESSION, "Sec-WebSocket-Accept:\r\n".to_owned()),
-        (SESSION, ACCEPT.replace('=', "")),
-        (SESSION, ACCEPT.to_ascii_lowercase()),
-        (SESSION, ACCEPT.replace("=\r\n", "=, x\r\n")),
-        (SESSION, format!("{wrong}{ACCEPT}")),
+        ("/health", with(ACCEPT)),
+        ("/api/v1/webhooks/a", with(ACCEPT)),
+        (SESSION, with("")),
+        (SESSION, with(&wrong)),
+        (SESSION, with("Sec-WebSocket-Accept:\r\n")),
+        (SESSION, with(&ACCEPT.replace('=', ""))),
+        (SESSION, with(&ACCEPT.to_ascii_lowercase())),
+        (SESSION, with(&ACCEPT.replace("=\r\n", "=, x\r\n"))),
+        (SESSION, with(&format!("{wrong}{ACCEPT}"))),
         // RFC 6455, 11.3.3: once.
-        (SESSION, format!("{ACCEPT}{wrong}")),
-        (SESSION, format!("{ACCEPT}{ACCEPT}")),
+        (SESSION, with(&format!("{ACCEPT}{wrong}"))),
+        (SESSION, with(&format!("{ACCEPT}{ACCEPT}"))),
+        // RFC 6455, 4.1: it says what it switches to, and that it does.
+        (SESSION, ACCEPT.to_owned()),
+        (SESSION, format!("Upgrade: websocket\r\n{ACCEPT}")),
+        (SESSION, format!("Connection: Upgrade\r\n{ACCEPT}")),
+        (SESSION, format!("Upgrade: websocket\r\nConnection: close\r\n{ACCEPT}")),
+        (SESSION, format!("Upgrade: h2c\r\nConnection: Upgrade\r\n{ACCEPT}")),
+        (SESSION, format!("Upgrade: websocketx\r\nConnection: Upgrade\r\n{ACCEPT}")),
+        (SESSION, format!("Upgrade: websocket, h2c\r\nConnection: Upgrade\r\n{ACCEPT}")),
+        (SESSION, format!("Upgrade: h2c\r\n{switch}{ACCEPT}")),
     ];
     for (target, lines) in cases {
-        let answer = format!("{switch}{lines}\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\n{lines}\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+        );
         let upstream = Upstream::with(move |exchange| {
             if exchange.request.target.ends_with("next") {
                 return exchange.reply("200 OK", "", "hello");
@@ -258,7 +371,8 @@ fn a_switch_that_nobody_asked_for_or_that_does_not_fit_is_none() {
         let mut client = Client::connect(scopegate.address);
         let answer = client.ask(request("GET", target, HANDSHAKE, ""));
         assert_eq!((answer.status, answer.reason()), (502, "upstream_invalid"), "{target} {lines}");
-        assert_eq!(client.ask(NEXT).text(), "hello", "{target} {lines}");
+        assert!(client.is_closed(), "{target} {lines}");
+        assert_eq!(Client::connect(scopegate.address).ask(NEXT).text(), "hello", "{target} {lines}");
         assert_eq!(upstream.connections(), 2, "{target} {lines}");
     }
 }

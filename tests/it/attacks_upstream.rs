@@ -76,6 +76,10 @@ fn an_answer_with_two_readings_or_none_is_not_passed_on() {
         "HTTP/1.1 +20 x\r\n\r\n",
         "HTTP/1.1 2x0 OK\r\n\r\n",
         "HTTP/1.1  200 OK\r\n\r\n",
+        "\r\nHTTP/1.1 200 OK\r\n\r\n",
+        "\nHTTP/1.1 200 OK\r\n\r\n",
+        "\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec();

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::harness::bearer;
 use crate::harness::client::get;
+use crate::harness::introspection::{ANSWER, GOOD, endpoint, json};
 use crate::harness::postgres::Postgres;
 use crate::harness::redis::Redis;
 use crate::harness::scopegate::{ALL, Scopegate, Setup, row};
@@ -210,6 +211,20 @@ fn connect_asks_every_source_of_keys() {
     if let Some(redis) = Redis::start() {
         let (code, text) = check(&[source(&redis.section())]);
         assert!(code == Some(0) && text.contains("good"), "{text}");
+    }
+    let endpoint = endpoint();
+    let http = source(&format!("http: {{ url: '{}', {ANSWER}, retries: 0 }}", endpoint.url()));
+    let (code, text) = check(std::slice::from_ref(&http));
+    assert!(code == Some(0) && text.contains("good"), "{text}");
+    for (said, wanted) in [
+        (json("200 OK", GOOD), "it knows a key that was made up just now"),
+        (json("200 OK", "<!doctype html>"), "gives an answer that cannot be read: it is not JSON"),
+        (json("401 Unauthorized", ""), "its answer has status 401"),
+        (String::new(), "the key source `http` does not answer"),
+    ] {
+        endpoint.instead(move |exchange| exchange.last(&said));
+        let (code, text) = check(std::slice::from_ref(&http));
+        assert!(code == Some(2) && text.contains(wanted) && text.contains("errors: 1"), "{wanted}: {text}");
     }
     let Some(mut postgres) = Postgres::start() else { return };
     let (code, text) = check(&[source(&postgres.section())]);

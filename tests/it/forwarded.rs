@@ -5,7 +5,8 @@ use crate::harness::scopegate::{ALL, Setup};
 use crate::harness::upstream::{Seen, Upstream};
 
 const CLAIMS: &str = "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-For: 5.6.7.8\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil.example\r\n\
-                      X-Forwarded-Port: 443\r\nForwarded: for=1.2.3.4\r\nX-Real-IP: 1.2.3.4\r\nX_Forwarded_For: 9.9.9.9\r\nx.real.ip: 9.9.9.9\r\n";
+                      X-Forwarded-Port: 443\r\nForwarded: for=1.2.3.4\r\nX-Real-IP: 1.2.3.4\r\nX_Forwarded_For: 9.9.9.9\r\nx.real.ip: 9.9.9.9\r\n\
+                      Client-Cert: :AA==:\r\nClient-Cert-Chain: :BB==:\r\nclient_cert: :CC==:\r\n";
 
 fn check(seen: &Seen, wanted: &[(&str, Option<&str>)]) {
     for (name, value) in wanted {
@@ -30,6 +31,9 @@ fn an_untrusted_peer_is_not_believed_and_the_operator_is_told_once() {
                 ("x-real-ip", None),
                 ("x_forwarded_for", None),
                 ("x.real.ip", None),
+                ("client-cert", None),
+                ("client-cert-chain", None),
+                ("client_cert", None),
                 ("host", Some("telapi.example")),
             ],
         );
@@ -53,6 +57,9 @@ fn a_trusted_proxy_is_believed_and_the_chain_goes_on() {
             ("x-forwarded-port", Some("443")),
             ("forwarded", Some("for=1.2.3.4")),
             ("x-real-ip", Some("1.2.3.4")),
+            ("client-cert", Some(":AA==:")),
+            ("client-cert-chain", Some(":BB==:")),
+            ("client_cert", None),
             ("x_forwarded_for", None),
             ("x.real.ip", None),
         ],

@@ -283,6 +283,19 @@ fn it_is_ready_once_it_has_answered_and_does_not_say_yes_to_everything() {
 }
 
 #[test]
+fn who_asks_before_it_has_answered_waits_no_longer_than_for_the_first_try() {
+    let (upstream, endpoint) = (Upstream::start(), endpoint());
+    endpoint.instead(|_| false);
+    let scopegate = setup(&upstream, &endpoint.url(), ", retries: 0", "timeout: 60s").start();
+    // A test waits for less than the minute.
+    assert_eq!(told(&scopegate, KEY), unavailable());
+    assert_eq!(told(&scopegate, KEY), unavailable());
+    endpoint.resume();
+    ready(&scopegate);
+    assert_eq!(told(&scopegate, KEY).0, 200);
+}
+
+#[test]
 fn a_reload_that_changes_it_refuses_nobody() {
     let (upstream, endpoint) = (Upstream::start(), endpoint());
     let scopegate = setup(&upstream, &endpoint.url(), ", failures: 4", "").start();

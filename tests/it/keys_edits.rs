@@ -9,7 +9,8 @@ use regex::Regex;
 use scopegate::identity::key::Digest;
 use tempfile::TempDir;
 
-use crate::harness::commands::{bad, good};
+use crate::harness::commands::{bad, good, keys, text};
+use crate::harness::scopegate::{Setup, row};
 
 const NEW: [&str; 5] = ["new", "--team", "acme", "--scope", "A"];
 
@@ -159,4 +160,48 @@ fn a_certificate_is_turned_off_like_a_key_and_never_rotated() {
         .replace("CN=block\n", "CN=block\n    disabled: true\n")
         .replace("'CN=braces'", "'CN=braces', disabled: true");
     assert_eq!(said_of(&name), wanted);
+}
+
+#[test]
+fn a_key_of_another_file_of_the_folder_is_not_made_twice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let (old, new) = ("sk_live_old", "sk_live_new");
+    let previous = format!(", previous: {{ digest: '{}', until: 2099-01-01 }}", Digest::of(old.as_bytes()));
+    let rows = row("sk_live_a", "acme", "A", &previous) + &row("sk_live_bad", "nobody", "A", "");
+    write("a.yaml", &format!("teams: {{ acme: {{ scopes: [A], max_keys: 9 }} }}\nkeys:\n{rows}"));
+    let file = write("b.yaml", "teams: { other: { scopes: [A], max_keys: 9 } }\nkeys: []\n");
+    // What is no keys file has no keys.
+    write("scopegate.yaml", "listen: [{ address: 127.0.0.1:0 }] # id-a\n");
+    write(".a.yaml", &format!("teams: {{ acme: {{ scopes: [A] }} }}\nkeys:\n{}", row(new, "acme", "A", "")));
+    let add = |id: &str, key: &str, more: &[&str]| {
+        let arguments = ["add", "--stdin", "--team", "other", "--scope", "A", "--id", id, "--file", &file];
+        keys(&[&arguments[..], more].concat(), key)
+    };
+    for (id, key, said) in [
+        ("id-a", new, "its id is that of `id-a` in"),
+        ("mine", "sk_live_a", "its digest is that of `id-a` in"),
+        ("mine", old, "its digest is that of `id-a` in"),
+        ("id-bad", new, "its id is that of `id-bad` in"),
+    ] {
+        let output = add(id, key, &[]);
+        let told = text(&output.stderr);
+        assert!(!output.status.success() && told.contains(said) && told.contains("a.yaml already"), "{told}");
+    }
+    assert!(add("mine", new, &[]).status.success());
+    let rotate = bad(&["rotate", "mine", "--stdin", "--file", &file], "sk_live_a");
+    assert!(rotate.contains("its digest is that of `id-a` in"), "{rotate}");
+    // A configuration that reads this file alone says that the others do not count.
+    let config = write(
+        "alone.yaml",
+        &Setup::at("127.0.0.1:9", "127.0.0.1:9")
+            .with("keys.yaml", "b.yaml")
+            .with("scopes: [", "scopes: [A, ")
+            .config,
+    );
+    assert!(add("id-a", "sk_live_more", &["--config", &config]).status.success());
 }

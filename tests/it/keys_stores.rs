@@ -6,7 +6,6 @@ use tempfile::TempDir;
 use crate::harness::client::{Answer, get};
 use crate::harness::commands::{bad, good, keys, text};
 use crate::harness::postgres::Postgres;
-use crate::harness::redis::Redis;
 use crate::harness::scopegate::{Scopegate, Setup};
 use crate::harness::stores::{Store, Team, writable};
 use crate::harness::upstream::Upstream;
@@ -281,28 +280,6 @@ fn writers_at_once_lose_nothing() {
         let all: Vec<Value> = serde_json::from_str(&trial.good(&["list", "--json"], "")).expect("JSON");
         assert_eq!(all.len(), 2, "{all:?}");
     }
-}
-
-#[test]
-fn what_the_commands_count_is_no_news_of_keys() {
-    let (upstream, Some(mut redis)) = (Upstream::start(), Redis::start()) else { return };
-    let all = ["CONFIG", "SET", "notify-keyspace-events", "KEA"];
-    redis::cmd(all[0]).arg(&all[1..]).exec(redis.connection()).expect("redis-server");
-    redis.team(&Team::default());
-    let section = format!("keys: {{ {} }}", redis.section());
-    let scopegate = Setup::new(&upstream).with("keys: { file: keys.yaml }", &section).start();
-    eventually("readiness", || (scopegate.ask_admin("/readyz").status == 200).then_some(()));
-    let config = scopegate.file("scopegate.yaml").display().to_string();
-    let made = good(&["new", "--team", "acme", "--scope", "READ_TEAM_APPS", "--config", &config], "");
-    eventually("the key", || {
-        (get(scopegate.address, "/api/v1/apps", &bearer(&made)).status == 200).then_some(())
-    });
-    redis.publish("key of an end");
-    let news = |kind: &str| {
-        scopegate.metric(&format!("scopegate_key_news_total{{kind=\"{kind}\",source=\"redis\"}}"))
-    };
-    eventually("the last news", || (news("garbage") > 0.0).then_some(()));
-    assert_eq!((news("garbage"), news("key")), (1.0, 2.0), "what was written, and what was told of it");
 }
 
 #[test]

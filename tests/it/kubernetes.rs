@@ -101,6 +101,9 @@ fn without_the_api_the_last_list_is_good_for_so_long() {
     assert_eq!(end, (503, "keys_unavailable".to_owned()));
     assert!(lost.elapsed() > Duration::from_secs(1), "{:?}", lost.elapsed());
     assert!(scopegate.metric("scopegate_key_stale_total{source=\"kubernetes\"}") > 0.0);
+    let stale =
+        scopegate.event(|event| event["message"].as_str().is_some_and(|text| text.contains("last list")));
+    assert_eq!((&stale["source"], &stale["level"]), (&"kubernetes".into(), &"WARN".into()), "{stale}");
     assert_eq!(scopegate.metric("scopegate_key_source_up{source=\"kubernetes\"}"), 0.0);
     assert_eq!(told(&scopegate, "sk_live_new"), (503, "keys_unavailable".to_owned()), "never 401");
     assert_eq!(scopegate.ask_admin("/readyz").status, 200);

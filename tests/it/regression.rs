@@ -143,7 +143,7 @@ fn a_handshake_that_is_none_opens_no_session() {
     let old = format!("GET {SESSION} HTTP/1.0\r\nHost: a\r\n{HANDSHAKE}\r\n");
     assert_eq!(Client::connect(scopegate.address).ask(old).reason(), "upgrade_required");
     let without_key = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
-    assert_eq!(get(scopegate.address, SESSION, without_key).reason(), "upgrade_required");
+    assert_eq!(get(scopegate.address, SESSION, without_key).reason(), "handshake_invalid");
     assert!(upstream.seen().is_empty());
 }
 

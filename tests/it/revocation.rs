@@ -1,119 +1,23 @@
 //! A key that dies takes with it what lives on it, and nothing else.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
 use crate::harness::client::{Client, request};
-use crate::harness::frames::{self, Frames, Told};
+use crate::harness::lives::{CALLS, COUNT, HANDSHAKE, Lives, endless, inside, is_cut};
 use crate::harness::scopegate::{ALL, Scopegate, Setup, row};
-use crate::harness::upstream::{Exchange, Upstream};
+use crate::harness::upstream::Upstream;
 use crate::harness::{bearer, eventually};
 
 const VICTIM: &str = "sk_live_victim";
 const ROW: &str = "{ id: id-victim, team: theirs,";
-const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-
-/// Answers that do not end by themselves.
-fn endless(exchange: &mut Exchange<'_>) -> bool {
-    let target = exchange.request.target.clone();
-    match target.rsplit('/').next() {
-        Some("calls") => exchange.write(SWITCH),
-        Some("stream") => {
-            exchange.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
-        }
-        Some("flood") => {
-            exchange.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 1_u64 << 40));
-            while exchange.stream.get_mut().write_all(&[b'x'; 16_384]).is_ok() {}
-            return false;
-        }
-        Some("wait") => exchange.write(""),
-        _ => return exchange.reply("200 OK", "", "hello"),
-    };
-    let _ = exchange.stream.read(&mut [0; 64]);
-    false
-}
 
 fn setup(upstream: &Upstream) -> Setup {
-    let channel =
-        "surfaces:\n  calls: { access: key, upgrade: websocket, routes: { GET /ws/calls: READ_TEAM_APPS } }";
-    let mut setup = Setup::new(upstream).with("surfaces:", channel);
+    let mut setup = Setup::new(upstream).with("surfaces:", CALLS);
     setup.keys =
         setup.keys.replace("keys:\n", "  theirs: { scopes: [READ_TEAM_APPS, CREATE_CALL_TOKEN] }\nkeys:\n");
     setup.keys += &row(VICTIM, "theirs", "READ_TEAM_APPS", "");
     setup
-}
-
-/// All that can live on a key.
-struct Lives {
-    channel: Client,
-    stream: Client,
-    wait: Client,
-    flood: Client,
-    frames: Frames,
-}
-
-/// True where nothing comes any more, the end of a body least of all.
-fn is_cut(client: &mut Client) -> bool {
-    let mut rest = Vec::new();
-    let _ = client.stream.read_to_end(&mut rest);
-    rest.is_empty()
-}
-
-const STREAM: u32 = 1;
-const WAIT: u32 = 3;
-const FLOOD: u32 = 5;
-const COUNT: f64 = 7.0;
-
-impl Lives {
-    fn begin(scopegate: &Scopegate, key: &str) -> Self {
-        let ask = |target: &str, headers: &str| {
-            let mut client = Client::connect(scopegate.address);
-            client.send(request("GET", target, &(bearer(key) + headers), ""));
-            client
-        };
-        let mut channel = ask("/ws/calls", HANDSHAKE);
-        assert_eq!(channel.head().0, 101);
-        let mut stream = ask("/api/v1/apps/stream", "");
-        assert_eq!(stream.head().0, 200);
-        assert_eq!(stream.chunk().as_deref(), Some(&b"hello"[..]));
-        let (wait, mut flood) = (ask("/api/v1/apps/wait", ""), ask("/api/v1/apps/flood", ""));
-        assert_eq!(flood.head().0, 200);
-        let mut frames = Frames::connect(scopegate.address, &[]);
-        // Room for what other streams are told, beside the one that nobody takes.
-        frames.send(frames::frame(frames::WINDOW, 0, 0, &[0, 1, 0, 0]));
-        for (stream, path) in [(STREAM, "stream"), (WAIT, "wait"), (FLOOD, "flood")] {
-            let path = format!("/api/v1/apps/{path}");
-            let fields = [
-                (":method", "GET"),
-                (":scheme", "http"),
-                (":authority", "a.example"),
-                (":path", &path),
-                ("x-api-key", key),
-            ];
-            frames.send(frames::get(stream, &fields));
-        }
-        assert_eq!([frames.begins(STREAM), frames.begins(FLOOD)], [200, 200]);
-        Self { channel, stream, wait, flood, frames }
-    }
-
-    /// Each has heard of it in its own way.
-    fn ended(mut self) {
-        let text = self.channel.closed(4001);
-        assert!(text.contains("\"code\":\"key_revoked\""), "{text}");
-        assert!(is_cut(&mut self.stream), "no clean end");
-        let answer = self.wait.answer(false);
-        assert_eq!((answer.status, answer.reason()), (401, "key_revoked"), "{answer:?}");
-        assert!(answer.header("www-authenticate").expect("a challenge").contains("invalid_token"));
-        let flooded = std::io::copy(&mut self.flood.stream, &mut std::io::sink());
-        assert!(flooded.is_err() || flooded.is_ok_and(|count| count < 1 << 40), "no clean end");
-        assert!(matches!(self.frames.told(STREAM), Told::Reset(_)));
-        assert!(matches!(self.frames.told(FLOOD), Told::Reset(_)));
-        let Told::Answer(401, body) = self.frames.told(WAIT) else { panic!("an answer with 401") };
-        assert!(body.contains("key_revoked"), "{body}");
-    }
 }
 
 /// What is inside of one process: the victim's, and somebody else's, who must not notice.
@@ -125,14 +29,10 @@ fn check(name: &str, victim: &str, kill: impl Fn(&Scopegate), why: &str) {
     let scopegate = setup.start();
     let other = Lives::begin(&scopegate, ALL);
     let lives = Lives::begin(&scopegate, VICTIM);
-    let inside = |count: f64| {
-        let open = scopegate.metric("scopegate_requests_in_flight") + scopegate.metric("scopegate_tunnels");
-        (open == count).then_some(())
-    };
-    eventually("all to be inside", || inside(2.0 * COUNT));
+    eventually("all to be inside", || (inside(&scopegate) == 2.0 * COUNT).then_some(()));
     kill(&scopegate);
     lives.ended();
-    eventually("the others to be inside", || inside(COUNT));
+    eventually("the others to be inside", || (inside(&scopegate) == COUNT).then_some(()));
     let line = scopegate.log_line(|line| line["reason"] == "key_revoked" && line["route"] == "/ws/calls");
     assert_eq!(line["key"], "id-victim", "{line}");
     assert_eq!(line["detail"], "closed by scopegate with 4001", "{line}");

@@ -7,11 +7,13 @@ use redis::Commands as _;
 use scopegate::identity::key::Digest;
 
 use crate::harness::client::{Answer, Client, get, request};
+use crate::harness::commands::{bad, good};
+use crate::harness::introspection::{Introspection, json};
 use crate::harness::postgres::Postgres;
 use crate::harness::redis::Redis;
 use crate::harness::scopegate::{Scopegate, Setup, row};
 use crate::harness::stores::{Row, Store as _, Team};
-use crate::harness::upstream::Upstream;
+use crate::harness::upstream::{Exchange, Upstream};
 use crate::harness::{bearer, eventually};
 
 const NEW: &str = "sk_live_new";
@@ -87,6 +89,52 @@ fn both_keys_of_a_file_pass_and_only_the_old_one_is_warned() {
 }
 
 #[test]
+fn who_still_uses_the_old_key_is_shown_and_listed() {
+    let upstream = Upstream::start();
+    let (scopegate, other) =
+        (setup(&upstream, &previous(UNTIL)).start(), setup(&upstream, &previous(UNTIL)).start());
+    let page = || scopegate.ask_admin("/keys/previous").json();
+    ask(&scopegate, "GET", "/api/v1/apps", NEW);
+    assert_eq!(page()["keys"], serde_json::json!([]));
+    let (file, admin) =
+        (scopegate.file("keys.yaml").display().to_string(), format!("http://{}", scopegate.admin));
+    let second = format!("http://{}/", other.admin);
+    let list = |more: &[&str]| {
+        good(&[&["list", "--file", &file, "--admin", &admin, "--admin", &second], more].concat(), "")
+    };
+    let cell = |text: &str| text.lines().find(|line| line.starts_with("id-new ")).expect("a row").to_owned();
+    assert!(cell(&list(&[])).contains(&format!("{UNTIL}, not used since 20")), "{}", list(&[]));
+    for (process, method) in [(&scopegate, "GET"), (&scopegate, "DELETE"), (&other, "GET")] {
+        ask(process, method, "/api/v1/apps", OLD);
+    }
+    let used = eventually("it is told", || page()["keys"].get(0).filter(|key| key["requests"] == 2).cloned());
+    assert_eq!((&used["team"], &used["key"]), (&"acme".into(), &"id-new".into()), "{used}");
+    assert_eq!((&used["since"], &used["until"]), (&SINCE.into(), &UNTIL.into()), "{used}");
+    eventually("it is counted", || (other.metric("scopegate_keys_previous_used") == 1.0).then_some(()));
+    assert!(cell(&list(&[])).contains(&format!("{UNTIL}, used 20")), "{}", list(&[]));
+    let all: Vec<serde_json::Value> = serde_json::from_str(&list(&["--json"])).expect("JSON");
+    let row = all.iter().find(|key| key["id"] == "id-new").expect("a row");
+    assert_eq!((&row["previous"]["requests"], &row["previous"]["open"]), (&3.into(), &true.into()), "{row}");
+    assert!(row["previous"]["last_used"].as_str() >= used["last_used"].as_str(), "{row}");
+    // Who asks nobody is told nothing of it.
+    let alone = good(&["list", "--file", &file], "");
+    assert!(cell(&alone).ends_with(UNTIL), "{alone}");
+    let nobody = bad(&["list", "--file", &file, "--admin", "http://127.0.0.1:1"], "");
+    assert!(nobody.contains("http://127.0.0.1:1 does not say who uses old keys"), "{nobody}");
+    let gateway = format!("http://{}", scopegate.address);
+    assert!(bad(&["list", "--file", &file, "--admin", &gateway], "").contains("status 404"));
+    // A key that is replaced once more begins anew.
+    scopegate.edit("keys.yaml", SINCE, "2026-11-02T00:00:00Z");
+    let mut asked = 0;
+    let again = eventually("the next rotation", || {
+        ask(&scopegate, "GET", "/api/v1/apps", OLD);
+        asked += 1;
+        page()["keys"].get(0).filter(|key| key["since"] == "2026-11-02T00:00:00Z").cloned()
+    });
+    assert!(again["requests"].as_u64().is_some_and(|count| count <= asked), "{asked}: {again}");
+}
+
+#[test]
 fn both_keys_of_redis_pass_and_only_the_old_one_is_warned() {
     let (upstream, Some(mut redis)) = (Upstream::start(), Redis::start()) else { return };
     redis.team(&Team::default());
@@ -133,6 +181,48 @@ fn both_keys_of_postgres_pass_and_only_the_old_one_is_warned() {
     }
     assert_eq!(ask(&scopegate, "GET", "/api/v1/apps", OLD).reason(), "key_expired");
     assert_eq!(ask(&scopegate, "GET", "/api/v1/apps", NEW).status, 200);
+}
+
+#[test]
+fn both_keys_of_an_endpoint_pass_and_only_the_old_one_is_warned() {
+    let (upstream, endpoint) = (Upstream::start(), Introspection::start());
+    let said = move |old: &str| {
+        let (old, hex) = (old.to_owned(), Digest::of(OLD.as_bytes()).hex());
+        move |exchange: &mut Exchange<'_>| {
+            let form = String::from_utf8_lossy(&exchange.request.body).into_owned();
+            let known = [OLD, NEW].iter().any(|key| form.contains(&Digest::of(key.as_bytes()).hex()));
+            let more = if form.contains(&hex) { old.as_str() } else { "\"sunset\":null" };
+            let good = format!(
+                "{{\"active\":{known},\"client_id\":\"id-a\",\"team\":\"acme\",\"scope\":\"READ_TEAM_APPS\",{more}}}"
+            );
+            exchange.write(json("200 OK", &good))
+        }
+    };
+    endpoint.instead(said(&format!("\"sunset\":\"{UNTIL}\",\"since\":1793491200")));
+    let answer = "answer: { sunset: /sunset, since: /since }, retries: 0, failures: 100";
+    let cache = "fresh: 1ms, stale: 1ms, unknown: 1ms";
+    let section =
+        format!("keys: {{ http: {{ url: '{}', {answer} }}, cache: {{ {cache} }} }}", endpoint.url());
+    let scopegate = Setup::new(&upstream).with("keys: { file: keys.yaml }", &section).start();
+    scopegate.ready();
+    check(&scopegate, "id-a");
+    for (more, status, warning) in [
+        ("\"sunset\":1793491200", 401, (Some("@0"), Some("Sun, 01 Nov 2026 00:00:00 GMT"))),
+        ("\"sunset\":1e15", 200, (Some("@0"), Some("Fri, 31 Dec 9999 23:59:59 GMT"))),
+        ("\"sunset\":\"soon\"", 503, (None, None)),
+        ("\"sunset\":1,\"since\":\"then\"", 503, (None, None)),
+        // What is written must be in every answer: a slip in its name would mean a key without an end.
+        ("\"sunest\":1", 503, (None, None)),
+    ] {
+        endpoint.instead(said(more));
+        let answer = eventually(more, || {
+            let answer = ask(&scopegate, "GET", "/api/v1/apps", OLD);
+            (answer.status == status && warned(&answer) == warning).then_some(answer)
+        });
+        assert!(status != 401 || answer.reason() == "key_expired");
+    }
+    let shown = scopegate.ask_admin("/config").text();
+    assert!(shown.contains("\"/sunset\"") && shown.contains("\"/since\""), "{shown}");
 }
 
 #[test]

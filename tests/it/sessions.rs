@@ -14,7 +14,7 @@ const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n
 const END: (&str, &str) = ("{ id: id-mint, team: acme,", "{ id: id-mint, team: acme, disabled: true,");
 
 /// Mints the session that the request's body names, in the form that its query asks for.
-fn telapi(exchange: &mut Exchange<'_>) -> bool {
+pub fn telapi(exchange: &mut Exchange<'_>) -> bool {
     if exchange.request.target.starts_with("/ws/") {
         exchange.write(SWITCH);
         let _ = exchange.stream.read(&mut [0; 64]);
@@ -43,29 +43,32 @@ fn answer(exchange: &mut Exchange<'_>, status: &str, body: &str) -> bool {
     exchange.write(format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
 }
 
-fn start(upstream: &Upstream, on_revoke: &str) -> Scopegate {
+pub fn setup(upstream: &Upstream, on_revoke: &str) -> Setup {
     let channel = format!("    upgrade: websocket\n    session: sessionId\n    on_revoke: {on_revoke}");
     let mints = "{ scope: CREATE_CALL_TOKEN, errors: text, mints: sessionId }";
     Setup::new(upstream)
         .with("    upgrade: websocket", &channel)
         .with("{ scope: CREATE_CALL_TOKEN, errors: text }", mints)
-        .start()
 }
 
-fn mint(scopegate: &Scopegate, key: &str, session: &str, form: &str) {
+fn start(upstream: &Upstream, on_revoke: &str) -> Scopegate {
+    setup(upstream, on_revoke).start()
+}
+
+pub fn mint(scopegate: &Scopegate, key: &str, session: &str, form: &str) {
     let target = format!("/api/v1/sessions/token?{form}");
     let answer = ask(scopegate.address, "POST", &target, &bearer(key), session);
     assert!(answer.whole, "{form}: {answer:?}");
 }
 
-fn open(scopegate: &Scopegate, session: &str) -> Client {
+pub fn open(scopegate: &Scopegate, session: &str) -> Client {
     let mut client = Client::connect(scopegate.address);
     client.send(request("GET", &format!("/ws/session?sessionId={session}&token=t"), HANDSHAKE, ""));
     assert_eq!(client.head().0, 101);
     client
 }
 
-fn tunnels(scopegate: &Scopegate, count: f64) {
+pub fn tunnels(scopegate: &Scopegate, count: f64) {
     eventually("open channels", || (scopegate.metric("scopegate_tunnels") == count).then_some(()));
 }
 
@@ -98,6 +101,32 @@ fn a_session_ends_with_the_key_that_minted_it_and_no_other_does() {
         let answer = ask(scopegate.address, "GET", &target, HANDSHAKE, "");
         assert_eq!((answer.status, answer.reason()), (400, "path_ambiguous"), "{twice}");
     }
+}
+
+#[test]
+fn sessions_are_shown_by_key_and_team_and_never_by_their_ids() {
+    let upstream = Upstream::with(telapi);
+    let scopegate = start(&upstream, "keep");
+    for (key, session) in [(MINT, "secret-a"), (MINT, "secret-b"), (ALL, "secret-c")] {
+        mint(&scopegate, key, session, "whole");
+    }
+    let open = [open(&scopegate, "secret-a"), open(&scopegate, "secret-a"), open(&scopegate, "nobody's")];
+    tunnels(&scopegate, 3.0);
+    let shown = scopegate.ask_admin("/sessions");
+    let mine = serde_json::json!({ "sessions": 2, "open": 2 });
+    let others = serde_json::json!({ "sessions": 1, "open": 0 });
+    assert_eq!(
+        shown.json(),
+        serde_json::json!({ "teams": { "acme": { "id-mint": mine, "id-all": others } } })
+    );
+    let metrics = ["scopegate_sessions", "scopegate_sessions_minted_total", "scopegate_session_channels"];
+    assert_eq!(metrics.map(|name| scopegate.metric(name)), [3.0, 3.0, 2.0]);
+    drop(open);
+    tunnels(&scopegate, 0.0);
+    let closed = scopegate.ask_admin("/sessions").json();
+    assert_eq!(closed["teams"]["acme"]["id-mint"]["open"], 0);
+    assert_eq!(scopegate.metric("scopegate_session_channels"), 0.0);
+    assert!(!format!("{}{}", shown.text(), scopegate.everything_said()).contains("secret-"));
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! What every source of keys must do, whatever it is: one table for all of them, each with its real server.
 
-use crate::harness::client::{Client, request};
+use crate::harness::eventually;
+use crate::harness::lives::{CALLS, COUNT, Lives, endless, inside};
 use crate::harness::scopegate::{Scopegate, Setup, told};
 use crate::harness::stores::{Row, Store, Team, stores};
 use crate::harness::upstream::Upstream;
-use crate::harness::{bearer, eventually};
 
 const KEY: &str = "sk_live_a";
 const OTHER: &str = "sk_live_b";
@@ -13,7 +13,8 @@ const OTHER: &str = "sk_live_b";
 fn start(store: &mut dyn Store, upstream: &Upstream) -> Scopegate {
     store.team(&Team::default());
     let section = format!("keys: {{ {} }}", store.section());
-    let scopegate = Setup::new(upstream).with("keys: { file: keys.yaml }", &section).start();
+    let setup = Setup::new(upstream).with("keys: { file: keys.yaml }", &section).with("surfaces:", CALLS);
+    let scopegate = setup.start();
     eventually("readiness", || (scopegate.ask_admin("/readyz").status == 200).then_some(()));
     scopegate
 }
@@ -58,6 +59,16 @@ fn what_is_said_of_a_key_is_what_is_decided() {
         assert_eq!(told(&scopegate, "sk_live_99"), (401, "key_unknown".to_owned()), "{name}");
         let line = scopegate.log_line(|line| line["status"] == 200);
         assert_eq!((&line["team"], &line["key"]), (&"acme".into(), &"id-0".into()), "{name}: {line}");
+        // The row whose scope is to come is kept, and whoever writes scopes is told of it.
+        match name {
+            "file" | "kubernetes" => drop(scopegate.event(|event| event.to_string().contains("READ_MINDS"))),
+            _ => {
+                let counted = format!("scopegate_key_scopes_undefined_total{{source=\"{name}\"}}");
+                assert!(scopegate.metric(&counted) >= 1.0, "{name}");
+                let event = scopegate.event(|event| event["scopes"] == "READ_MINDS");
+                assert_eq!((&event["key"], &event["team"]), (&"id-8".into(), &"acme".into()), "{event}");
+            }
+        }
     }
 }
 
@@ -95,51 +106,28 @@ type End = fn(&mut dyn Store);
 
 #[test]
 fn what_lives_on_a_key_ends_with_it() {
-    let upstream = Upstream::with(|exchange| {
-        exchange.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
-        let _ = std::io::Read::read(exchange.stream, &mut [0; 64]);
-        false
-    });
+    let upstream = Upstream::with(endless);
     for (name, mut store) in stores() {
         println!("{name}");
         store.key(KEY, &Row::default());
         store.key(OTHER, &Row { id: "id-b", ..Row::default() });
         let scopegate = start(&mut *store, &upstream);
-        let open = |key: &str| {
-            let mut client = Client::connect(scopegate.address);
-            client.send(request("GET", "/api/v1/apps", &bearer(key), ""));
-            assert_eq!(client.head().0, 200);
-            assert_eq!(client.chunk().as_deref(), Some(&b"hello"[..]));
-            client
-        };
-        let (mut streams, others) = ([open(KEY), open(KEY), open(KEY)], [open(OTHER), open(OTHER)]);
+        let others = Lives::begin(&scopegate, OTHER);
         let ends: [End; 3] = [
             |store| store.key(KEY, &Row { disabled: true, ..Row::default() }),
             |store| store.key(KEY, &Row { scopes: "CREATE_CALL_TOKEN", ..Row::default() }),
             |store| store.remove(KEY),
         ];
         for end in ends {
+            until("the key", &scopegate, KEY, 200, "");
+            let lives = Lives::begin(&scopegate, KEY);
+            eventually("all to be inside", || (inside(&scopegate) == 2.0 * COUNT).then_some(()));
             end(&mut *store);
-            for stream in &mut streams {
-                let mut rest = Vec::new();
-                let _ = std::io::Read::read_to_end(&mut stream.stream, &mut rest);
-                assert_eq!(rest, b"", "{name}: it is cut");
-            }
-            let inside = || scopegate.metric("scopegate_requests_in_flight") == others.len() as f64;
-            eventually("the others alone", || inside().then_some(()));
+            lives.ended();
+            eventually("the others alone", || (inside(&scopegate) == COUNT).then_some(()));
             store.key(KEY, &Row::default());
-            until_open(&scopegate);
-            streams = [open(KEY), open(KEY), open(KEY)];
         }
         assert_eq!(scopegate.metric("scopegate_revocation_seconds_count"), 3.0, "{name}");
+        drop(others);
     }
-}
-
-/// Until a request with the key is admitted, which is then left.
-fn until_open(scopegate: &Scopegate) {
-    eventually("the key", || {
-        let mut client = Client::connect(scopegate.address);
-        client.send(request("GET", "/api/v1/apps", &bearer(KEY), ""));
-        (client.head().0 == 200).then_some(())
-    });
 }

@@ -6,7 +6,7 @@ use std::thread;
 
 use crate::harness::client::{Client, request};
 use crate::harness::introspection::{self, Introspection, KEY, endpoint, json};
-use crate::harness::scopegate::{Setup, told};
+use crate::harness::scopegate::{Scopegate, Setup, told};
 use crate::harness::stores::{Row, Store as _, Team};
 use crate::harness::upstream::Upstream;
 use crate::harness::{bearer, eventually};
@@ -87,4 +87,21 @@ fn two_servers_of_one_kind_are_told_apart() {
     });
     other.resume();
     eventually("its return", || (up("http-2") == 1.0).then_some(()));
+}
+
+#[test]
+fn news_that_one_server_does_not_hear_in_time_are_told_to_the_next() {
+    let (upstream, one, other) = (Upstream::start(), endpoint(), endpoint());
+    let item = |endpoint: &Introspection, more: &str| {
+        let server = format!("http: {{ url: '{}', {}{more} }}", endpoint.url(), introspection::ANSWER);
+        format!("{{ {server}, cache: {{ timeout: 300ms }} }}")
+    };
+    let sources = format!("keys: [{}, {}]", item(&one, ", bearer_file: bearer"), item(&other, ""));
+    let folder = Setup::new(&upstream).with("keys: { file: keys.yaml }", &sources).write();
+    // Nobody writes to it, so that who reads it does nothing else.
+    let pipe = std::process::Command::new("mkfifo").arg(folder.path().join("bearer")).status();
+    assert!(pipe.expect("mkfifo").success());
+    let scopegate = Scopegate::start(folder);
+    assert_eq!(scopegate.tell_admin("POST", "/keys", "", "all").status, 503);
+    assert_eq!(scopegate.metric("scopegate_key_news_total{kind=\"all\",source=\"http-2\"}"), 1.0);
 }

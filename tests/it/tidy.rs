@@ -111,7 +111,8 @@ fn the_errors_page_is_the_table_of_reasons() {
     use scopegate::observe::reason::Reason;
     let wanted = Reason::ALL.map(|reason| {
         let row = reason.row();
-        vec![format!("`{}`", row.code), row.status.to_string(), row.message.to_owned()]
+        let (status, grpc) = (row.status.to_string(), row.grpc.to_string());
+        vec![format!("`{}`", row.code), status, grpc, row.message.to_owned()]
     });
     assert_eq!(table("docs/errors.md"), wanted);
 }

@@ -3,15 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::time::{Duration, SystemTime};
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, SanType, date_time_ymd};
+use rcgen::{CertificateParams, date_time_ymd};
 
 use crate::harness::certificates::{Authority, ONE, curl, failed, s_client, said, start};
-use crate::harness::client::{Client, request};
+use crate::harness::client::Client;
 use crate::harness::eventually;
-use crate::harness::scopegate::{ALL, Scopegate, Setup};
+use crate::harness::scopegate::Setup;
 use crate::harness::upstream::Upstream;
 
 #[test]
@@ -118,8 +117,7 @@ fn a_handshake_that_fails_says_why_and_harms_nobody() {
     failed(&scopegate, "no_shared_version");
     s_client(scopegate.address, &["-alpn", "smtp"]);
     failed(&scopegate, "no_shared_alpn");
-    let answer = Client::connect(scopegate.address).ask(request("GET", "/health", "", ""));
-    assert_eq!((answer.status, answer.text().as_str()), (400, "This port speaks HTTPS.\n"));
+    Client::connect(scopegate.address).send("\0\0\0\0");
     failed(&scopegate, "not_tls");
     let _silent = Client::connect(scopegate.address);
     failed(&scopegate, "timeout");
@@ -136,48 +134,6 @@ fn tls_on_a_plain_port_is_told_apart() {
     let scopegate = Setup::new(&upstream).start();
     s_client(scopegate.address, &[]);
     failed(&scopegate, "tls_on_plain_port");
-}
-
-#[test]
-fn certificates_change_under_load_and_no_handshake_fails() {
-    let (upstream, authority) = (Upstream::start(), Authority::new());
-    let scopegate = start(&upstream, ONE, |folder| {
-        authority.server(&["a.example"]).write(folder, "a");
-        fs::write(folder.join("ca.pem"), &authority.pem).expect("a file");
-    });
-    let (done, folder, address) =
-        (AtomicBool::new(false), scopegate.folder.path().to_owned(), scopegate.address);
-    thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            let mut count = 0;
-            while !done.load(Ordering::Relaxed) {
-                let output = curl(address, &folder, "a.example", &["-w", "%{http_code}"]);
-                assert!(said(&output).ends_with("200"), "{}", said(&output));
-                count += 1;
-            }
-            count
-        });
-        for round in 1..=3 {
-            let made = authority.server(&["a.example", &format!("round{round}.example")]);
-            // One after the other: what stands between fits nowhere, and is not used.
-            scopegate.replace("a.crt", &made.certificate);
-            scopegate.replace("a.key", &made.key);
-            let applied = "scopegate_reloads_total{file=\"tls\",result=\"applied\"}";
-            eventually("the new pair", || (scopegate.metric(applied) >= f64::from(round)).then_some(()));
-        }
-        done.store(true, Ordering::Relaxed);
-        assert!(load.join().expect("no handshake fails") > 0);
-    });
-    // A broken pair: the last good one stays.
-    let refused = "scopegate_reloads_total{file=\"tls\",result=\"refused\"}";
-    let before = scopegate.metric(refused);
-    scopegate.replace("a.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    eventually("a refusal", || (scopegate.metric(refused) > before).then_some(()));
-    scopegate.event(|event| {
-        event["message"].as_str().is_some_and(|text| text.contains("certificates are refused"))
-    });
-    let output = curl(address, &folder, "a.example", &["-w", "%{http_code}"]);
-    assert!(said(&output).ends_with("200"), "{}", said(&output));
 }
 
 #[test]
@@ -218,92 +174,16 @@ fn clients_prove_themselves_where_they_are_asked() {
 }
 
 #[test]
-fn a_certificate_is_a_credential_like_a_key() {
-    let (upstream, authority) = (Upstream::start(), Authority::new());
-    let tls = format!("{ONE}, client_certificates: {{ ca: ca.pem, required: false }}");
-    let listen = format!("listen: [{{ address: 127.0.0.1:0, tls: {{ {tls} }} }}]");
-    let mut setup = Setup::new(&upstream).with("listen: [{ address: 127.0.0.1:0 }]", &listen);
-    setup.config += "  \
-  machines: { access: certificate, routes: { GET /m/read: READ_TEAM_APPS, GET /m/mint: CREATE_CALL_TOKEN } }
-  both: { access: key_and_certificate, routes: { GET /both: READ_TEAM_APPS } }
-";
-    setup.keys +=
-        "  - { id: id-machine, team: acme, certificate: 'spiffe://acme/machine', scopes: [READ_TEAM_APPS] }
-  - { id: id-named, team: acme, certificate: 'CN=named', scopes: [READ_TEAM_APPS] }
-";
-    let folder = setup.write();
-    let named = |name: &'static str| {
-        move |params: &mut CertificateParams| {
-            params.distinguished_name = DistinguishedName::new();
-            params.distinguished_name.push(DnType::CommonName, name);
-        }
-    };
-    authority.server(&["a.example"]).write(folder.path(), "a");
-    let spiffe = |id: &'static str| {
-        move |params: &mut CertificateParams| {
-            params.subject_alt_names.push(SanType::URI(id.try_into().expect("a URI")));
-        }
-    };
-    authority.make(&[], 2, spiffe("spiffe://acme/machine")).write(folder.path(), "machine");
-    authority.make(&[], 3, spiffe("spiffe://acme/other")).write(folder.path(), "other");
-    authority.make(&[], 4, named("named")).write(folder.path(), "named");
-    authority.make(&[], 5, named("named, O=x")).write(folder.path(), "odd");
-    fs::write(folder.path().join("ca.pem"), &authority.pem).expect("a file");
-    let scopegate = Scopegate::start(folder);
-    scopegate.ready();
-    let ask = |who: &str, key: &str, path: &str| {
-        let address = scopegate.address;
-        let port = address.port();
-        let mut command = Command::new("curl");
-        command.args(["-sS", "--max-time", "20", "--cacert"]).arg(scopegate.file("ca.pem"));
-        command.args(["--resolve", &format!("a.example:{port}:127.0.0.1"), "-w", "%{http_code}"]);
-        if !who.is_empty() {
-            command.arg("--cert").arg(scopegate.file(&format!("{who}.crt")));
-            command.arg("--key").arg(scopegate.file(&format!("{who}.key")));
-        }
-        if !key.is_empty() {
-            command.args(["-H", &format!("X-API-Key: {key}")]);
-        }
-        let output = command.arg(format!("https://a.example:{port}{path}")).output().expect("curl");
-        let text = said(&output);
-        let status = text.get(text.len() - 3..).unwrap_or_default().to_owned();
-        let reason =
-            text.split("\"code\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
-        format!("{status} {reason}").trim().to_owned()
-    };
-    for (who, key, path, wanted) in [
-        ("machine", "", "/m/read", "200"),
-        ("named", "", "/m/read", "200"),
-        ("machine", "", "/m/mint", "403 scope_missing"),
-        ("other", "", "/m/read", "401 certificate_unknown"),
-        ("odd", "", "/m/read", "401 certificate_missing"),
-        ("", "", "/m/read", "401 certificate_missing"),
-        // A key opens nothing where a certificate is asked for, and a certificate nothing where a key is.
-        ("", ALL, "/m/read", "401 certificate_missing"),
-        ("other", ALL, "/m/read", "401 certificate_unknown"),
-        ("", "certificate spiffe://acme/machine", "/api/v1/whoami", "401 key_malformed"),
-        ("machine", "", "/api/v1/whoami", "401 key_missing"),
-        ("machine", ALL, "/both", "200"),
-        ("other", ALL, "/both", "200"),
-        ("machine", "", "/both", "401 key_missing"),
-        ("", ALL, "/both", "401 certificate_missing"),
-    ] {
-        assert_eq!(ask(who, key, path), wanted, "{who} {key} {path}");
-    }
-    // It is turned off as a key is.
-    scopegate.edit("keys.yaml", "'spiffe://acme/machine', ", "'spiffe://acme/machine', disabled: true, ");
-    eventually("the end of it", || (ask("machine", "", "/m/read") == "401 key_disabled").then_some(()));
-}
-
-#[test]
 fn what_cannot_be_used_is_said_at_the_start() {
     let authority = Authority::new();
-    let check = |write: &dyn Fn(&Path), wanted: &str| {
-        let listen = format!("listen: [{{ address: 127.0.0.1:0, tls: {{ {ONE} }} }}]");
+    let check = |tls: &str, write: &dyn Fn(&Path), wanted: &str| {
+        let listen = format!("listen: [{{ address: 127.0.0.1:0, tls: {{ {tls} }} }}]");
         let setup =
             Setup::at("127.0.0.1:1", "127.0.0.1:1").with("listen: [{ address: 127.0.0.1:0 }]", &listen);
         let folder = setup.write();
         authority.server(&["a.example"]).write(folder.path(), "a");
+        fs::write(folder.path().join("ca.pem"), &authority.pem).expect("a file");
+        fs::write(folder.path().join("crl.pem"), authority.list(9)).expect("a file");
         write(folder.path());
         let output = Command::new(env!("CARGO_BIN_EXE_scopegate"))
             .arg("check")
@@ -316,16 +196,33 @@ fn what_cannot_be_used_is_said_at_the_start() {
     let write = |name: &'static str, text: String| {
         move |folder: &Path| fs::write(folder.join(name), &text).expect("a file")
     };
-    let (good, told) = check(&|_| {}, ": good: ");
+    let (good, told) = check(ONE, &|_| {}, ": good: ");
     assert!(good && !told.contains("warning"), "{told}");
+    let asks = format!("{ONE}, client_certificates: {{ ca: ca.pem, required: true, crl: [crl.pem] }}");
     let another = authority.server(&["a.example"]).key;
-    assert!(!check(&write("a.key", another), "a.key: error: the key is not that of the certificate").0);
-    assert!(!check(&write("a.crt", String::new()), "a.crt: error: there is no certificate in it").0);
-    assert!(!check(&write("a.key", "x".to_owned()), "a.key: error: there is no private key in it").0);
+    for (tls, file, text, wanted) in [
+        (ONE, "a.key", another, "a.key: error: the key is not that of the certificate"),
+        (ONE, "a.crt", String::new(), "a.crt: error: there is no certificate in it"),
+        (ONE, "a.key", "x".to_owned(), "a.key: error: there is no private key in it"),
+        (&asks, "ca.pem", String::new(), "ca.pem: error: there is no certificate in it"),
+        (&asks, "crl.pem", authority.pem.clone(), "crl.pem: error: there is no revocation list in it"),
+    ] {
+        assert!(!check(tls, &write(file, text), wanted).0, "{file}");
+    }
     let gone = |folder: &Path| fs::remove_file(folder.join("a.key")).expect("a file");
-    assert!(!check(&gone, "a.key: error: cannot be read").0);
-    let old = |folder: &Path| {
-        authority.make(&["a"], 9, |params| params.not_after = date_time_ymd(2020, 1, 1)).write(folder, "a");
-    };
-    assert!(check(&old, "a.crt: warning: this certificate has expired: it ended at 2020-01-01T00:00:00Z").0);
+    assert!(!check(ONE, &gone, "a.key: error: cannot be read").0);
+    let week = SystemTime::now() + Duration::from_secs(7 * 24 * 60 * 60);
+    let soon = authority.make(&["a"], 9, |params| params.not_after = week.into());
+    assert!(
+        check(ONE, &|folder| soon.write(folder, "a"), "a.crt: warning: this certificate ends soon: at ").0
+    );
+    let old = authority.make(&["a"], 9, |params| params.not_after = date_time_ymd(2020, 1, 1));
+    let told = "a.crt: warning: this certificate has expired: it ended at 2020-01-01T00:00:00Z";
+    assert!(check(ONE, &|folder| old.write(folder, "a"), told).0);
+    let list = write("crl.pem", authority.list_until(9, 2021));
+    assert!(check(&asks, &list, "crl.pem: warning: this revocation list has expired").0);
+    let nameless = authority.make(&[], 9, |_| {});
+    let two = "certificates: [{ certificate: a.crt, key: a.key }, { certificate: b.crt, key: b.key }]";
+    let told = "b.crt: warning: no client gets this certificate";
+    assert!(check(two, &|folder| nameless.write(folder, "b"), told).0);
 }

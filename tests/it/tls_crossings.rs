@@ -2,21 +2,19 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, SanType};
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use tungstenite::{Message, WebSocket};
+use tungstenite::http::Uri;
+use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 
 use crate::channel::echo;
-use crate::harness::certificates::{Authority, ONE, curl, said};
-use crate::harness::eventually;
-use crate::harness::scopegate::{Scopegate, Setup};
+use crate::harness::certificates::{Authority, ONE, curl, failed, said};
+use crate::harness::client::{Client, request};
+use crate::harness::handshake::{Stream, believer, shake};
+use crate::harness::scopegate::{ALL, APPS, Scopegate, Setup};
 use crate::harness::upstream::Upstream;
+use crate::harness::{bearer, eventually};
 
 const LISTEN: &str = "listen: [{ address: 127.0.0.1:0 }]";
 
@@ -72,63 +70,95 @@ fn who_says_nothing_makes_room_and_holds_up_no_drain() {
     drop(silent);
 }
 
-/// A client over TLS that proves itself with a certificate of this name.
-fn connect(scopegate: &Scopegate, folder: &Path, who: &str) -> StreamOwned<ClientConnection, TcpStream> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(folder.join("ca.pem")).expect("PEM")).expect("a root");
-    let chain = vec![CertificateDer::from_pem_file(folder.join(format!("{who}.crt"))).expect("PEM")];
-    let key = PrivateKeyDer::from_pem_file(folder.join(format!("{who}.key"))).expect("PEM");
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .expect("a pair");
-    let name = ServerName::try_from("a.example").expect("a name");
-    let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
-    StreamOwned::new(connection, TcpStream::connect(scopegate.address).expect("a connection"))
+/// A channel of who has a certificate of this name, and this key.
+fn open(scopegate: &Scopegate, authority: &Authority, who: &str, key: &str) -> WebSocket<Stream> {
+    let name = |params: &mut CertificateParams| {
+        let id = format!("spiffe://acme/{who}").try_into().expect("a URI");
+        params.subject_alt_names.push(SanType::URI(id));
+    };
+    let client = Arc::new(believer(authority, Some(&authority.make(&[], 7, name)), |_| {}));
+    let stream = shake(scopegate.address, "a.example", &client).expect("a handshake");
+    let request = ClientRequestBuilder::new(Uri::from_static("ws://a.example/ws/calls"));
+    let (channel, answer) =
+        tungstenite::client(request.with_header("X-API-Key", key), stream).expect("a channel");
+    assert_eq!(answer.status(), 101);
+    channel
+}
+
+fn says(channel: &mut WebSocket<Stream>, text: &str) -> Message {
+    channel.send(Message::text(text)).expect("a channel");
+    channel.read().expect("a channel")
+}
+
+fn is_told(channel: &mut WebSocket<Stream>) {
+    let told = channel.read().expect("a reason").into_text().expect("a text");
+    assert!(told.contains("key_revoked"), "{told}");
+    let goodbye = channel.read().expect("a goodbye");
+    let Message::Close(Some(close)) = goodbye else { panic!("it is told why, not {goodbye:?}") };
+    assert_eq!(u16::from(close.code), 4001);
 }
 
 #[test]
-fn a_channel_over_tls_lives_as_long_as_the_certificate_it_was_opened_with() {
+fn a_channel_over_tls_lives_as_long_as_all_that_it_was_opened_with() {
     let (upstream, authority) = (echo(), Authority::new());
     let tls = format!("{ONE}, client_certificates: {{ ca: ca.pem, required: true }}");
     let listen = format!("listen: [{{ address: 127.0.0.1:0, tls: {{ {tls} }} }}]");
-    let mut setup = Setup::new(&upstream).with(LISTEN, &listen);
-    setup.config +=
-        "  calls: { access: certificate, upgrade: websocket, routes: { GET /ws/calls: READ_TEAM_APPS } }\n";
-    for who in ["one", "two"] {
-        setup.keys += &format!(
-            "  - {{ id: id-{who}, team: acme, certificate: 'spiffe://acme/{who}', scopes: [READ_TEAM_APPS] }}\n"
+    for access in ["certificate", "key_and_certificate"] {
+        let mut setup = Setup::new(&upstream).with(LISTEN, &listen);
+        setup.config += &format!(
+            "  calls: {{ access: {access}, upgrade: websocket, routes: {{ GET /ws/calls: READ_TEAM_APPS }} }}\n"
         );
+        for who in ["one", "two", "three"] {
+            setup.keys += &format!(
+                "  - {{ id: id-{who}, team: acme, certificate: 'spiffe://acme/{who}', scopes: [READ_TEAM_APPS] }}\n"
+            );
+        }
+        let scopegate = start(setup, &authority);
+        let open = |who: &str, key: &str| open(&scopegate, &authority, who, key);
+        let (mut one, mut two, mut three) = (open("one", ALL), open("two", ALL), open("three", APPS));
+        for channel in [&mut one, &mut two, &mut three] {
+            let much = "x".repeat(100_000);
+            assert_eq!(says(channel, &much), Message::text(&much));
+        }
+        scopegate.edit("keys.yaml", "'spiffe://acme/one', ", "'spiffe://acme/one', disabled: true, ");
+        is_told(&mut one);
+        assert_eq!(says(&mut two, "still here"), Message::text("still here"));
+        if access == "certificate" {
+            continue;
+        }
+        // It moves to another team than its certificate's; then the other's key dies.
+        scopegate.edit("keys.yaml", "id: id-apps, team: acme,", "id: id-apps, team: poor,");
+        is_told(&mut three);
+        scopegate.edit("keys.yaml", "id: id-all, team: acme,", "id: id-all, disabled: true, team: acme,");
+        is_told(&mut two);
     }
-    let scopegate = start(setup, &authority);
-    let folder = scopegate.folder.path();
-    let mut channels = ["one", "two"].map(|who| {
-        let name = |params: &mut CertificateParams| {
-            let id = format!("spiffe://acme/{who}").try_into().expect("a URI");
-            params.subject_alt_names.push(SanType::URI(id));
-        };
-        authority.make(&[], 7, name).write(folder, who);
-        let stream = connect(&scopegate, folder, who);
-        let (channel, answer) = tungstenite::client("ws://a.example/ws/calls", stream).expect("a channel");
-        assert_eq!(answer.status(), 101);
-        channel
-    });
-    let says = |channel: &mut WebSocket<_>, text: &str| {
-        channel.send(Message::text(text)).expect("a channel");
-        channel.read().expect("a channel")
-    };
-    for channel in &mut channels {
-        let much = "x".repeat(100_000);
-        assert_eq!(says(channel, &much), Message::text(&much));
+}
+
+#[test]
+fn who_speaks_in_plain_where_tls_is_spoken_is_refused_and_sent_nowhere() {
+    let (upstream, authority) = (Upstream::start(), Authority::new());
+    for asked in ["https_only: off", "https_only: redirect"] {
+        let listen = format!("listen: [{{ address: 127.0.0.1:0, {asked}, tls: {{ {ONE} }} }}]");
+        let setup = Setup::new(&upstream).with(LISTEN, &listen).and("trusted_proxies: [127.0.0.1]");
+        let scopegate = start(setup, &authority);
+        for (method, target, more) in [
+            ("GET", "/health", ""),
+            ("HEAD", "/health", ""),
+            ("GET", "/api/v1/apps", "X-Forwarded-Proto: https\r\n"),
+            ("POST", "/nowhere", "Forwarded: proto=https\r\n"),
+        ] {
+            let mut client = Client::connect(scopegate.address);
+            let answer = client.ask(request(method, target, &(bearer(ALL) + more), ""));
+            assert_eq!((answer.status, answer.reason()), (403, "https_required"), "{method} {more}");
+            assert_eq!(answer.header("location"), None);
+            assert!(method == "HEAD" || answer.json()["error"]["code"] == "https_required");
+            let id = answer.header("x-request-id").expect("an id").to_owned();
+            let line = scopegate.log_line(|line| line["id"] == id.as_str());
+            assert_eq!(line["reason"], "https_required");
+        }
+        failed(&scopegate, "not_tls");
+        let answer = Client::connect(scopegate.address).ask("EHLO a.example\r\n\r\n");
+        assert_eq!(answer.reason(), "request_invalid");
     }
-    scopegate.edit("keys.yaml", "'spiffe://acme/one', ", "'spiffe://acme/one', disabled: true, ");
-    let [one, two] = &mut channels;
-    let told = one.read().expect("a reason").into_text().expect("a text");
-    assert!(told.contains("key_revoked"), "{told}");
-    let goodbye = one.read().expect("a goodbye");
-    let Message::Close(Some(close)) = goodbye else { panic!("it is told why, not {goodbye:?}") };
-    assert_eq!(u16::from(close.code), 4001);
-    assert_eq!(says(two, "still here"), Message::text("still here"));
+    assert!(upstream.seen().is_empty());
 }

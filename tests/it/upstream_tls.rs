@@ -139,3 +139,48 @@ fn who_we_are_is_shown_to_nginx_and_read_again_when_it_changes() {
     });
     assert_eq!(get(scopegate.address, "/api/v1/apps", &bearer(ALL)).status, 200);
 }
+
+#[test]
+fn the_systems_authorities_are_believed_where_that_is_written() {
+    let (upstream, authority) = (Upstream::start(), tls::Authority::new());
+    let secured = authority.vouch("localhost", upstream.address);
+    let plain = format!("telapi: {{ address: {} }}", upstream.address);
+    let under = format!("telapi: {{ address: 'localhost:{}', tls: system }}", secured.port());
+    let folder = Setup::new(&upstream).with(&plain, &under).write();
+    let pem = |name: &str, authority: &tls::Authority| {
+        let file = folder.path().join(name);
+        fs::write(&file, authority.pem()).expect("a file");
+        file
+    };
+    for (file, wanted) in
+        [(pem("ca.pem", &authority), true), (pem("other.pem", &tls::Authority::new()), false)]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scopegate"));
+        command.args(["check", "--connect"]).arg(folder.path().join("scopegate.yaml"));
+        let output = command.env("SSL_CERT_FILE", file).output().expect("the program");
+        assert_eq!(output.status.success(), wanted, "{output:?}");
+    }
+}
+
+#[test]
+fn files_that_were_only_touched_are_no_change() {
+    let (upstream, authority) = (Upstream::start(), tls::Authority::new());
+    let secured = authority.vouch("telapi.internal", upstream.address);
+    let trust = "{ ca_file: ca.pem, server_name: telapi.internal }";
+    let scopegate = start(&upstream, secured, trust, |folder| {
+        fs::write(folder.join("ca.pem"), authority.pem()).expect("a file");
+    });
+    let applied = || scopegate.metric("scopegate_reloads_total{file=\"tls\",result=\"applied\"}");
+    scopegate.replace("ca.pem", &authority.pem());
+    // A change beside it is heard later.
+    scopegate.edit("keys.yaml", "id: id-all", "id: id-every");
+    eventually("the change", || {
+        let keys = "scopegate_reloads_total{file=\"keys\",result=\"applied\"}";
+        (scopegate.metric(keys) == 1.0).then_some(())
+    });
+    scopegate.signal("HUP");
+    scopegate.event(|event| event["message"] == "told to reload");
+    scopegate.replace("ca.pem", &(authority.pem() + &tls::Authority::new().pem()));
+    eventually("another authority", || (applied() >= 1.0).then_some(()));
+    assert_eq!(applied(), 1.0);
+}

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use tempfile::NamedTempFile;
 
+use super::beside;
 use super::edit::{self, row_lines};
 use super::store::{Change, Decide, Store};
 use crate::config::file::{Loaded, parse_keys_under, read};
@@ -22,12 +23,14 @@ pub(super) struct File {
     hashing: Hashing,
     /// A configuration says how digests are made.
     configured: bool,
+    /// A configuration reads this file, and none of its folder.
+    alone: bool,
 }
 
 impl File {
     /// Without a configuration digests are plain ones.
-    pub(super) fn new(path: PathBuf, hashing: Option<Hashing>) -> Self {
-        Self { path, configured: hashing.is_some(), hashing: hashing.unwrap_or_default() }
+    pub(super) fn new(path: PathBuf, hashing: Option<Hashing>, alone: bool) -> Self {
+        Self { path, configured: hashing.is_some(), hashing: hashing.unwrap_or_default(), alone }
     }
 
     fn parse(&self, text: &str) -> anyhow::Result<Loaded<KeysFile>> {
@@ -91,6 +94,9 @@ impl Store for File {
         let text = self.text()?;
         let before = self.parse(&text)?.value;
         let change = decide(&before)?;
+        if !self.alone {
+            beside::refuse_twins(&self.path, &change, &self.hashing)?;
+        }
         let with = changed(self, &text, &before, &change)?;
         self.checked(&with, &change.of(before))?;
         self.replace(&real, folder, &with)

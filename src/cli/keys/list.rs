@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::edit::time;
 use super::place::Place;
 use super::rules::{self, listed};
+use super::used::Used;
 use crate::config::keys::{Key, KeysFile, Previous};
 use crate::identity::hashing::Hashing;
 use crate::identity::scope::Scopes;
@@ -21,11 +22,18 @@ struct View {
     there: KeysFile,
     table: Table,
     hashing: Hashing,
+    /// Where somebody was asked.
+    used: Option<Used>,
     now: SystemTime,
 }
 
-pub(super) fn list(team: Option<&str>, json: bool, place: &Place) -> anyhow::Result<ExitCode> {
-    let view = View::open(place)?;
+pub(super) fn list(
+    team: Option<&str>,
+    admins: &[String],
+    json: bool,
+    place: &Place,
+) -> anyhow::Result<ExitCode> {
+    let view = View { used: Used::ask(admins)?, ..View::open(place)? };
     let wanted = team.map(|name| rules::team_of(&view.there, name)).transpose()?;
     let keys: Vec<_> =
         view.there.keys.iter().filter(|key| wanted.is_none_or(|team| key.team == team)).collect();
@@ -75,7 +83,7 @@ impl View {
         let (mut store, opened) = place.need()?;
         let there = store.read()?;
         let table = Table::new(&there, &Scopes::default());
-        Ok(Self { there, table, hashing: opened.hashing, now: SystemTime::now() })
+        Ok(Self { there, table, hashing: opened.hashing, used: None, now: SystemTime::now() })
     }
 
     /// What is decided by a request with it.
@@ -102,17 +110,44 @@ impl View {
             at(key.created),
             at(key.expires),
             self.state(key).to_owned(),
-            at(self.open_previous(key).map(|previous| previous.until)),
+            self.previous(key),
         ];
         // A server's hash may hold anything.
         row.map(|cell| cell.replace(char::is_control, "?"))
+    }
+
+    /// Until when the key before opens the same, and who was asked, when it was used.
+    fn previous(&self, key: &Key) -> String {
+        let Some(previous) = key.previous.as_deref() else { return "-".to_owned() };
+        let open = self.open_previous(key).map(|previous| time(previous.until));
+        let (Some(used), last) = (&self.used, self.last_used(key, previous)) else {
+            return open.unwrap_or_else(|| "-".to_owned());
+        };
+        match (open, last) {
+            (Some(until), Some((last, _))) => format!("{until}, used {}", time(last)),
+            (Some(until), None) => format!("{until}, not used since {}", time(used.watched_since)),
+            (None, Some((last, _))) => format!("over, used {}", time(last)),
+            (None, None) => "-".to_owned(),
+        }
+    }
+
+    fn last_used(&self, key: &Key, previous: &Previous) -> Option<(SystemTime, u64)> {
+        self.used.as_ref()?.of(&rules::team(&self.there, key).name, &key.id, previous.since)
     }
 
     fn json(&self, key: &Key) -> Value {
         let team = rules::team(&self.there, key);
         let previous = key.previous.as_deref().map(|previous| {
             let open = self.open_previous(key).is_some();
-            json!({ "since": previous.since.map(time), "until": time(previous.until), "open": open })
+            let last = self.last_used(key, previous);
+            json!({
+                "since": previous.since.map(time),
+                "until": time(previous.until),
+                "open": open,
+                "watched_since": self.used.as_ref().map(|used| time(used.watched_since)),
+                "last_used": last.map(|(at, _)| time(at)),
+                "requests": self.used.as_ref().map(|_| last.map_or(0, |(_, requests)| requests)),
+            })
         });
         json!({
             "id": key.id,

@@ -1,5 +1,6 @@
 //! `scopegate keys`: makes keys, and changes what is known of them, in a file or on a server.
 
+mod beside;
 mod edit;
 mod file;
 mod import;
@@ -10,6 +11,7 @@ mod postgres;
 mod redis;
 mod rules;
 mod store;
+mod used;
 mod verify;
 
 use std::path::PathBuf;
@@ -47,6 +49,9 @@ pub(super) enum Keys {
         /// Those of this team.
         #[arg(long)]
         team: Option<String>,
+        /// Ask a process who still uses keys that others have replaced; may be given more than once, for each replica.
+        #[arg(long = "admin", value_name = "http://HOST:PORT")]
+        admins: Vec<String>,
         /// For machines.
         #[arg(long)]
         json: bool,
@@ -108,7 +113,7 @@ pub(super) fn run(command: Keys) -> anyhow::Result<ExitCode> {
     match command {
         Keys::New { entry, prefix, place } => make::new(&entry, prefix.as_deref(), &place),
         Keys::Add { stdin: _, entry, place } => make::add(&entry, &place),
-        Keys::List { team, json, place } => list::list(team.as_deref(), json, &place),
+        Keys::List { team, admins, json, place } => list::list(team.as_deref(), &admins, json, &place),
         Keys::Show { id, json, place } => list::show(&id, json, &place),
         Keys::Rotate { id, rotation, place } => make::rotate(&id, &rotation, &place),
         Keys::Revoke { id, reason, place } => make::revoke(&id, reason.as_deref(), &place),

@@ -1,5 +1,6 @@
 //! Where keys are kept: a file, or a source of a configuration.
 
+use std::fs::canonicalize;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
@@ -77,7 +78,15 @@ impl Place {
             (None, None) => None,
         };
         let hashing = config.as_ref().map(|config| config.fixed.key_digest.hashing.clone());
-        let store = source.map(|source| self.store(source, hashing.clone())).transpose()?;
+        // A file that a configuration names is read, and its neighbours are not, unless it names them too.
+        let alone = config.as_ref().is_some_and(|config| {
+            let Some(Source::File(file)) = &source else { return false };
+            let real = canonicalize(file).ok();
+            let is_it =
+                |known: &Source| matches!(known, Source::File(known) if canonicalize(known).ok() == real);
+            real.is_some() && config.live.keys.iter().any(is_it)
+        });
+        let store = source.map(|source| self.store(source, hashing.clone(), alone)).transpose()?;
         let live = config.map(|config| config.live);
         let (key_prefix, platform) = live.map_or((None, None), |live| (live.key_prefix, Some(live.scopes)));
         Ok(Opened { store, platform, key_prefix, hashing: hashing.unwrap_or_default() })
@@ -119,14 +128,14 @@ impl Place {
         }
     }
 
-    fn store(&self, source: Source, hashing: Option<Hashing>) -> anyhow::Result<Box<dyn Store>> {
+    fn store(&self, source: Source, hashing: Option<Hashing>, alone: bool) -> anyhow::Result<Box<dyn Store>> {
         let of_postgres = matches!(&source, Source::Remote(Remote { server: Server::Postgres(_), .. }));
         ensure!(
             self.user.is_none() || of_postgres,
             "--user names a role in PostgreSQL, and the keys are not there"
         );
         Ok(match source {
-            Source::File(path) => Box::new(File::new(path, hashing)),
+            Source::File(path) => Box::new(File::new(path, hashing, alone)),
             Source::Folder(path) => {
                 let path = path.display();
                 bail!("{path} is a folder of keys files; say which of them: --file {path}/NAME.yaml")

@@ -38,23 +38,26 @@ impl Redis {
         Ok(Self { config, connection })
     }
 
-    /// The hashes whose names begin so, by the rest of their names.
-    fn hashes(&mut self, kind: &str) -> anyhow::Result<Vec<(String, Hash)>> {
+    /// The hashes whose names begin so, by the rest of their names; `None` is something else than a hash.
+    fn hashes(&mut self, kind: &str) -> anyhow::Result<Vec<(String, Option<Hash>)>> {
         let start = format!("{}{kind}:", self.config.prefix);
-        let mut names: Vec<String> =
-            self.connection.scan_match(format!("{start}*"))?.collect::<Result<_, _>>()?;
+        let pattern = format!("{}*", source::literally(&start));
+        let mut names: Vec<String> = self.connection.scan_match(pattern)?.collect::<Result<_, _>>()?;
         // A name may come twice.
         names.sort_unstable();
         names.dedup();
         let mut hashes = Vec::new();
         for names in names.chunks(AT_ONCE) {
             let mut asked = redis::pipe();
+            asked.ignore_errors();
             for name in names {
                 asked.hgetall(name);
             }
-            let found: Vec<Hash> = asked.query(&mut self.connection)?;
+            // What is no hash is one row that cannot be read, and nothing of the others.
+            let found: Vec<redis::RedisResult<Hash>> = asked.query(&mut self.connection)?;
             let rests = names.iter().map(|name| name.strip_prefix(&start).unwrap_or_default().to_owned());
-            hashes.extend(rests.zip(found).filter(|(_, hash)| !hash.is_empty()));
+            let found = rests.zip(found.into_iter().map(Result::ok));
+            hashes.extend(found.filter(|(_, hash)| hash.as_ref().is_none_or(|hash| !hash.is_empty())));
         }
         Ok(hashes)
     }
@@ -113,7 +116,7 @@ impl Store for Redis {
     fn read(&mut self) -> anyhow::Result<KeysFile> {
         let teams = self.hashes("team")?;
         let keys = self.hashes("key")?;
-        gathered(&teams, &keys)
+        Ok(gathered(&teams, &keys))
     }
 
     fn find(&mut self, digest: &Digest) -> anyhow::Result<KeysFile> {
@@ -124,10 +127,10 @@ impl Store for Redis {
         }
         let Some(team) = key.get("team").cloned() else { return Ok(KeysFile::default()) };
         let hash: Hash = self.connection.hgetall(format!("{}team:{team}", self.config.prefix))?;
-        let teams = if hash.is_empty() { Vec::new() } else { vec![(team, hash)] };
         // Nobody can say what a key is whose hash cannot be read.
-        source::row(&key, teams.first().map_or(&Hash::default(), |(_, hash)| hash))?;
-        gathered(&teams, &[(digest.hex(), key)])
+        source::row(&key, &hash)?;
+        let teams = if hash.is_empty() { Vec::new() } else { vec![(team, Some(hash))] };
+        Ok(gathered(&teams, &[(digest.hex(), Some(key))]))
     }
 
     fn change(&mut self, decide: Decide<'_>) -> anyhow::Result<()> {
@@ -163,20 +166,27 @@ fn fields(key: &Key, team: &str) -> Vec<(&'static str, String)> {
     fields
 }
 
-/// Teams and keys of hashes; those with a mistake are counted.
-fn gathered(teams: &[(String, Hash)], keys: &[(String, Hash)]) -> anyhow::Result<KeysFile> {
-    let mut there = KeysFile::default();
-    for (name, hash) in teams {
-        there.teams.push(team(name, hash)?);
-    }
+/// Teams and keys of hashes; those with a mistake, and keys of teams with one, are counted and left out.
+fn gathered(teams: &[(String, Option<Hash>)], keys: &[(String, Option<Hash>)]) -> KeysFile {
+    let (mut there, nothing) = (KeysFile::default(), Some(Hash::default()));
     let (mut places, mut before) = (HashMap::new(), Vec::new());
-    places.extend(teams.iter().enumerate().map(|(place, (name, _))| (Box::from(&**name), place)));
-    let nothing = Hash::default();
+    for (name, hash) in teams {
+        match hash.as_ref().and_then(|hash| team(name, hash).ok()) {
+            Some(team) => {
+                places.insert(Box::from(&**name), there.teams.len());
+                there.teams.push(team);
+            }
+            None => there.refused += 1,
+        }
+    }
+    let ceilings: HashMap<_, _> = teams.iter().map(|(name, hash)| (&**name, hash)).collect();
     for (hex, hash) in keys {
-        let name = hash.get("team").map(String::as_str).unwrap_or_default();
-        let ceiling = places.get(name).and_then(|place| teams.get(*place)).map(|(_, ceiling)| ceiling);
-        let row = source::row(hash, ceiling.unwrap_or(&nothing));
-        let (Ok(row), Ok(digest)) = (row, Digest::from_hex(hex)) else {
+        let name = hash.as_ref().and_then(|hash| hash.get("team")).map_or("", String::as_str);
+        let (Some(hash), Some(ceiling)) = (hash, ceilings.get(name).copied().unwrap_or(&nothing)) else {
+            there.refused += 1;
+            continue;
+        };
+        let (Ok(row), Ok(digest)) = (source::row(hash, ceiling), Digest::from_hex(hex)) else {
             there.refused += 1;
             continue;
         };
@@ -192,7 +202,7 @@ fn gathered(teams: &[(String, Hash)], keys: &[(String, Hash)]) -> anyhow::Result
         }
     }
     attach(&mut there.keys, before);
-    Ok(there)
+    there
 }
 
 /// Puts keys that another has replaced to those that have.
@@ -217,13 +227,14 @@ fn gone(name: &str) -> Team {
 
 fn team(name: &str, hash: &Hash) -> anyhow::Result<Team> {
     let text = |name: &str| hash.get(name).map(String::as_str);
-    let max_keys = text("max_keys").map(str::parse).transpose();
+    // Where nobody can say how many, no more are made.
+    let max_keys = text("max_keys").map(|number| number.parse().unwrap_or(0));
     Ok(Team {
         name: name.into(),
         scopes: words(text("scopes").unwrap_or_default()).into(),
         enabled: source::truth(text("enabled").unwrap_or("true"))?,
         deleted: source::truth(text("deleted").unwrap_or("false"))?,
-        max_keys: max_keys.with_context(|| format!("`max_keys` of team `{name}` is no number"))?,
+        max_keys,
     })
 }
 

@@ -56,9 +56,6 @@ impl Kubernetes {
             let hint = "name a label of theirs: with none, every Secret of the namespace would be read";
             report.error(node.place, "`labels` is empty", hint);
         }
-        if stale_for.is_some_and(|time| time > Cache::LONGEST) {
-            report.error(node.place, "`stale_for` is longer than a year", "write what is meant");
-        }
         Some(Self {
             namespace: namespace?,
             labels: labels?.into(),

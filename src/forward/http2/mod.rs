@@ -151,7 +151,8 @@ fn go_on(stream: &Rc<Stream>, mut sending: Sending) -> Going {
     sending.forget();
     let (beside, progress) = (Rc::clone(stream), sending.progress().cloned());
     let task = spawn_local(async move {
-        if poll_fn(|cx| sending.poll(cx, &beside.watch)).await.is_err() {
+        if let Err(broken) = poll_fn(|cx| sending.poll(cx, &beside.watch)).await {
+            beside.watch.broke(broken);
             sending.cut();
         }
     });

@@ -1,10 +1,12 @@
 //! What an endpoint says of a key.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use crate::config::endpoint;
+use crate::identity::caller::Previous;
+use crate::keys::postgres::writable;
 use crate::keys::row::Row;
 
 /// What an answer with status 200 says; `None` is a key that may not be used. Whatever is not as it must be is no answer.
@@ -34,8 +36,22 @@ pub(super) fn read(places: &endpoint::Answer, body: &[u8]) -> Result<Option<Row>
             .filter(|value| !value.is_null())
             .map(|value| time(value).ok_or("`expires` is not a time"))
             .transpose()?,
-        previous: None,
+        previous: previous(places, &answer)?,
     }))
+}
+
+/// Where another key has replaced it. Its end is asked for in each answer, so that a slip does not mean "without one".
+fn previous(places: &endpoint::Answer, answer: &Value) -> Result<Option<Previous>, &'static str> {
+    let Some(place) = &places.sunset else { return Ok(None) };
+    let until = answer.pointer(place).ok_or("`sunset` is not there")?;
+    if until.is_null() {
+        return Ok(None);
+    }
+    let until = time(until).map(writable).ok_or("`sunset` is not a time")?;
+    let since =
+        places.since.as_ref().and_then(|place| answer.pointer(place)).filter(|since| !since.is_null());
+    let since = since.map_or(Some(UNIX_EPOCH), time).map(writable).ok_or("`since` is not a time")?;
+    Ok(Some(Previous { since, until }))
 }
 
 /// Logs and headers carry it.

@@ -13,7 +13,15 @@ pub(super) struct Breaker {
     most: u32,
     failed: Cell<u32>,
     last: RefCell<String>,
-    open: watch::Sender<bool>,
+    state: watch::Sender<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It has not been tried yet.
+    Untried,
+    Open,
+    Closed,
 }
 
 /// One question. It has failed where nobody says what came of it: who asked has lost patience.
@@ -37,27 +45,33 @@ pub(super) enum Outcome {
 impl Breaker {
     /// Open until the endpoint has answered, and again after this many failures in a row.
     pub(super) fn new(most: u32) -> Self {
-        Self { most, failed: Cell::new(0), last: RefCell::default(), open: watch::Sender::new(true) }
+        let state = watch::Sender::new(State::Untried);
+        Self { most, failed: Cell::new(0), last: RefCell::default(), state }
     }
 
-    /// Nothing while it is open. Who comes before the first answer waits for that, so that a reload refuses nobody.
+    /// Nothing while it is open. Who comes before the first try waits for that, so that a reload refuses nobody.
     pub(super) async fn begin(&self) -> Option<Trial<'_>> {
-        if self.failed.get() == 0 {
-            let _ = self.open.subscribe().wait_for(|open| !open).await;
-        }
-        let open = *self.open.borrow();
-        (!open).then(|| Trial { breaker: self, told: false })
+        let _ = self.state.subscribe().wait_for(|state| *state != State::Untried).await;
+        let closed = *self.state.borrow() == State::Closed;
+        closed.then(|| Trial { breaker: self, told: false })
     }
 
     /// Returns when it is open.
     pub(super) async fn opened(&self) {
-        let _ = self.open.subscribe().wait_for(|open| *open).await;
+        let _ = self.state.subscribe().wait_for(|state| *state == State::Open).await;
     }
 
-    /// The endpoint has answered.
+    /// The endpoint has answered a question of our own.
     pub(super) fn close(&self) {
         self.failed.set(0);
-        self.open.send_replace(false);
+        self.state.send_replace(State::Closed);
+    }
+
+    /// It has not.
+    pub(super) fn open(&self, why: &SourceError) {
+        self.failed.set(self.failed.get() + 1);
+        self.last.replace(why.to_string());
+        self.state.send_replace(State::Open);
     }
 
     /// Why it is open.
@@ -70,13 +84,13 @@ impl Breaker {
     fn count(&self, outcome: Outcome) {
         match outcome {
             // One that was asked before it opened says nothing of now.
-            Outcome::Good if !*self.open.borrow() => self.failed.set(0),
+            Outcome::Good if *self.state.borrow() == State::Closed => self.failed.set(0),
             Outcome::Good | Outcome::Neither => {}
             Outcome::Failed(cause) => {
                 self.failed.set(self.failed.get() + 1);
                 self.last.replace(cause);
                 if self.failed.get() >= self.most {
-                    self.open.send_if_modified(|open| !std::mem::replace(open, true));
+                    self.state.send_replace(State::Open);
                 }
             }
         }
@@ -111,7 +125,9 @@ mod tests {
     async fn it_opens_after_failures_in_a_row_and_closes_with_an_answer() {
         let breaker = Breaker::new(3);
         let early = timeout(Duration::ZERO, breaker.begin()).await;
-        assert!(early.is_err(), "it has not answered yet");
+        assert!(early.is_err(), "it has not been tried yet");
+        breaker.open(&SourceError::Late { name: NAME });
+        assert!(breaker.begin().await.is_none(), "it has not answered");
         breaker.close();
         let ended = async |outcome| breaker.begin().await.expect("it is closed").ended(outcome);
         let failed = async || ended(Outcome::Failed("no route".to_owned())).await;

@@ -165,11 +165,12 @@ impl Source for Http {
     }
 
     async fn listen(&self, hear: &dyn Fn(News)) -> SourceError {
-        match timeout(self.timeout, self.probe()).await {
-            Ok(Ok(())) => self.breaker.close(),
-            Ok(Err(error)) => return error,
-            Err(_) => return SourceError::Late { name: NAME },
+        let late = Err(SourceError::Late { name: NAME });
+        if let Err(error) = timeout(self.timeout, self.probe()).await.unwrap_or(late) {
+            self.breaker.open(&error);
+            return error;
         }
+        self.breaker.close();
         loop {
             hear(News::Silent);
             if timeout(self.look_every, self.breaker.opened()).await.is_ok() {

@@ -29,6 +29,7 @@ use crate::config::sources;
 use crate::identity::hashing::Hashing;
 use crate::identity::scope::Scopes;
 use crate::observe::metrics::Metrics;
+use crate::observe::seldom::Seldom;
 use crate::observe::source::SourceMeters;
 use secrets::{Secrets, name};
 
@@ -57,6 +58,8 @@ pub(super) struct Kubernetes {
     heard: Cell<Instant>,
     /// It is not heard now, for this reason.
     lost: RefCell<Option<String>>,
+    /// When that may be warned of.
+    stale: Seldom,
 }
 
 impl Kubernetes {
@@ -70,7 +73,8 @@ impl Kubernetes {
         let secrets = Mutex::new(Secrets::new(platform, hashing, metrics));
         let (table, heard) = (RefCell::default(), Cell::new(Instant::now()));
         let (platform, lost) = (platform.clone(), RefCell::default());
-        Self { config, timeout, platform, meters, secrets, table, heard, lost }
+        let stale = Seldom::default();
+        Self { config, timeout, platform, meters, secrets, table, heard, lost, stale }
     }
 
     /// Lists and then watches, until something breaks.
@@ -200,6 +204,10 @@ impl Source for Kubernetes {
                 return Err(down(cause));
             }
             self.meters.stale();
+            if self.stale.is_time() {
+                let age_s = self.heard.get().elapsed().as_secs();
+                tracing::warn!(source = NAME, age_s, %cause, "the API of Kubernetes is not heard; the last list is used");
+            }
         }
         let table = table.ok_or_else(|| down("its Secrets have not been listed yet"))?;
         Ok(table.get(&presented.digest).map(|entry| Row::of(&entry, &self.platform)))

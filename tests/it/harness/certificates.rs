@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, SignatureAlgorithm,
+    date_time_ymd,
 };
 
 use super::eventually;
@@ -51,9 +52,31 @@ impl Authority {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         change(&mut params);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
+        self.sign(&params, &KeyPair::generate().expect("a key"))
+    }
+
+    /// Of another kind of key.
+    pub fn make_with(&self, kind: &'static SignatureAlgorithm, name: &str, serial: u64) -> Made {
+        let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+        params.serial_number = Some(SerialNumber::from(serial));
+        self.sign(&params, &KeyPair::generate_for(kind).expect("a key"))
+    }
+
+    fn sign(&self, params: &CertificateParams, key: &KeyPair) -> Made {
+        let certificate = params.signed_by(key, &self.issuer).expect("a certificate").pem();
         Made { certificate, key: key.serialize_pem() }
+    }
+
+    /// An authority that this one vouches for.
+    pub fn below(&self, serial: u64) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, format!("authority {}", fresh()));
+        params.serial_number = Some(SerialNumber::from(serial));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().expect("a key");
+        let pem = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
+        Self { pem, issuer: Issuer::new(params, key) }
     }
 
     pub fn server(&self, names: &[&str]) -> Made {
@@ -61,9 +84,14 @@ impl Authority {
     }
 
     pub fn list(&self, revoked: u64) -> String {
+        self.list_until(revoked, 2120)
+    }
+
+    /// A list for which a newer one is due at the start of this year.
+    pub fn list_until(&self, revoked: u64, year: i32) -> String {
         let params = CertificateRevocationListParams {
             this_update: date_time_ymd(2020, 1, 1),
-            next_update: date_time_ymd(2120, 1, 1),
+            next_update: date_time_ymd(year, 1, 1),
             crl_number: SerialNumber::from(1_u64),
             issuing_distribution_point: None,
             revoked_certs: vec![RevokedCertParams {

@@ -6,6 +6,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 use super::PATIENCE;
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -101,7 +103,10 @@ pub fn connect(stream: u32, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
 impl Frames {
     /// A connection on which nothing has been said.
     pub fn silent(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("a connection");
+        Self::over(TcpStream::connect(address).expect("a connection"))
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
         Self { stream: BufReader::new(stream), begun: HashMap::new(), ended: HashMap::new() }
@@ -109,9 +114,20 @@ impl Frames {
 
     /// A connection with the preface and settings of the client.
     pub fn connect(address: SocketAddr, settings: &[u8]) -> Self {
-        let mut frames = Self::silent(address);
-        frames.send([PREFACE, &frame(SETTINGS, 0, 0, settings)].concat());
-        frames
+        Self::silent(address).begin(settings)
+    }
+
+    /// The same, of a client whose system holds little for it.
+    pub fn small(address: SocketAddr, settings: &[u8]) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("an option");
+        socket.connect(&address.into()).expect("a connection");
+        Self::over(socket.into()).begin(settings)
+    }
+
+    fn begin(mut self, settings: &[u8]) -> Self {
+        self.send([PREFACE, &frame(SETTINGS, 0, 0, settings)].concat());
+        self
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -152,6 +168,22 @@ impl Frames {
                     self.ended.insert(of, Told::Reset(word(&payload, 0)));
                 }
                 GOAWAY => return Told::Goaway(word(&payload, 4)),
+                _ => {}
+            }
+        }
+    }
+
+    /// What becomes of some stream.
+    pub fn any(&mut self) -> Told {
+        loop {
+            if let Some(stream) = self.ended.keys().next().copied() {
+                self.begun.remove(&stream);
+                return self.told(stream);
+            }
+            let Some((kind, flags, of, payload)) = self.next() else { return Told::End };
+            match kind {
+                HEADERS | DATA => self.answer(kind, flags, of, payload),
+                RESET | GOAWAY => return Told::Reset(word(&payload, 0)),
                 _ => {}
             }
         }
@@ -221,7 +253,8 @@ fn word(payload: &[u8], at: usize) -> u32 {
 /// (RFC 7541, A and B).
 fn status(block: &[u8]) -> u16 {
     const KNOWN: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
-    match block {
+    // A client that wants nothing remembered is told that nothing is (RFC 7541, 6.3).
+    match block.strip_prefix(&[0x20]).unwrap_or(block) {
         [first @ 0x88..=0x8e, ..] => KNOWN[usize::from(first - 0x88)],
         [0x08 | 0x18 | 0x48, length, text @ ..] if length & 0x80 != 0 => {
             let length = usize::from(length & 0x7f).min(3);

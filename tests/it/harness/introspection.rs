@@ -1,7 +1,7 @@
 //! An endpoint that knows keys, as somebody else would write it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use scopegate::identity::key::Digest;
 use serde_json::json;
@@ -28,6 +28,14 @@ pub const GOOD: &str = r#"{"active":true,"client_id":"i","team":"acme","scope":"
 pub struct Introspection {
     pub upstream: Upstream,
     table: Arc<Mutex<Table>>,
+    gate: Arc<(Mutex<Gate>, Condvar)>,
+}
+
+/// What answers wait behind.
+#[derive(Default)]
+struct Gate {
+    shut: bool,
+    waiting: usize,
 }
 
 #[derive(Default)]
@@ -40,8 +48,8 @@ struct Table {
 
 impl Introspection {
     pub fn start() -> Self {
-        let table = Arc::<Mutex<Table>>::default();
-        let shared = Arc::clone(&table);
+        let (table, gate) = (Arc::<Mutex<Table>>::default(), Arc::<(Mutex<Gate>, Condvar)>::default());
+        let (shared, before) = (Arc::clone(&table), Arc::clone(&gate));
         let upstream = Upstream::with(move |exchange| {
             exchange.read_body();
             let instead = shared.lock().expect("no panic").instead.clone();
@@ -49,9 +57,14 @@ impl Introspection {
                 return instead(exchange);
             }
             let said = shared.lock().expect("no panic").said(&exchange.request.body);
+            let mut gate = before.0.lock().expect("no panic");
+            gate.waiting += 1;
+            let mut gate = before.1.wait_while(gate, |gate| gate.shut).expect("no panic");
+            gate.waiting -= 1;
+            drop(gate);
             exchange.write(json("200 OK", &said))
         });
-        Self { upstream, table }
+        Self { upstream, table, gate }
     }
 
     pub fn url(&self) -> String {
@@ -66,6 +79,22 @@ impl Introspection {
     /// From now on they are answered from the table.
     pub fn resume(&self) {
         self.table.lock().expect("no panic").instead = None;
+    }
+
+    /// From now on answers are held back. What they say is what was so when they were asked for.
+    pub fn hold(&self) {
+        self.gate.0.lock().expect("no panic").shut = true;
+    }
+
+    /// Until so many are.
+    pub fn holds(&self, count: usize) {
+        eventually("questions", || (self.gate.0.lock().expect("no panic").waiting == count).then_some(()));
+    }
+
+    /// They are given.
+    pub fn let_go(&self) {
+        self.gate.0.lock().expect("no panic").shut = false;
+        self.gate.1.notify_all();
     }
 
     /// How often this was asked about.

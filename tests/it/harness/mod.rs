@@ -5,10 +5,14 @@ pub mod client;
 pub mod commands;
 pub mod find_my_way;
 pub mod frames;
+pub mod grpc;
+pub mod grpc_service;
+pub mod handshake;
 pub mod http2;
 pub mod introspection;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+pub mod lives;
 pub mod mount;
 pub mod paths;
 pub mod postgres;

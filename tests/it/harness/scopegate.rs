@@ -219,6 +219,13 @@ impl Scopegate {
         line.map_or(0.0, |value| value.parse().expect("a number"))
     }
 
+    /// Bytes of memory that it had at the most, as the system says.
+    pub fn peak_memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
+    }
+
     /// The access line that this is true of, once it has been written.
     pub fn log_line(&self, is: impl Fn(&Value) -> bool) -> Value {
         eventually("a line of the access log", || self.out.json(&is))
