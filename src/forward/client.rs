@@ -159,6 +159,12 @@ impl Client {
         timeouts.total.map(|total| self.clock().after(total))
     }
 
+    /// How long a connection may take to be made, of what is left.
+    pub(super) fn limit(&self, timeouts: &Timeouts, until: Option<Instant>) -> Duration {
+        let left = until.map(|until| until.saturating_duration_since(self.clock().now()));
+        left.map_or(timeouts.connect, |left| left.min(timeouts.connect))
+    }
+
     /// What time it is.
     pub(super) fn clock(&self) -> &Rc<Clock> {
         self.wires.clock()
@@ -221,8 +227,7 @@ impl Client {
         let Target { upstream, timeouts } = target;
         let mut fault = upstream.unresolved();
         for address in upstream.addresses() {
-            let left = until.map(|until| until.saturating_duration_since(self.wires.clock().now()));
-            let limit = left.map_or(timeouts.connect, |left| left.min(timeouts.connect));
+            let limit = self.limit(timeouts, until);
             match timeout(limit, dial(address)).await {
                 Ok(Ok(made)) => {
                     upstream.meters.connects.inc();

@@ -9,6 +9,7 @@ pub mod headers;
 pub mod http2;
 pub mod intake;
 pub mod resolve;
+mod sink;
 pub mod tunnel;
 pub mod upload;
 pub mod upstream;

@@ -79,10 +79,9 @@ pub(super) async fn send(
                 Ok((head, body)) => return Ok(answered(head, body, stream, sending)),
                 Err(failed) => failed,
             };
-        let again = sending.is_untouched() && refused
-            || gone && sending.is_nothing() && is_idempotent(&method) && stream.was_used();
+        let again = refused || gone && sending.is_nothing() && is_idempotent(&method) && stream.was_used();
         tried.push(Rc::clone(&stream.connection));
-        if !again || tried.len() == TRIES {
+        if !again || tried.len() == TRIES || !sending.rewind() {
             return Err(fault);
         }
         let Some(other) = client.http2.place(client, target, until, &tried).await? else { return Err(fault) };
@@ -149,6 +148,7 @@ fn go_on(stream: &Rc<Stream>, mut sending: Sending) -> Going {
     if stream.watch.is_sent() {
         return Going::default();
     }
+    sending.forget();
     let (beside, progress) = (Rc::clone(stream), sending.progress().cloned());
     let task = spawn_local(async move {
         if let Err(broken) = poll_fn(|cx| sending.poll(cx, &beside.watch)).await {

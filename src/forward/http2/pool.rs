@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::Instant;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
 use super::connection::Connection;
@@ -69,19 +69,16 @@ impl Pool {
         if auto && client.has_kept(upstream) {
             return Ok(None);
         }
-        let _turn = if side.http1.get() {
-            None
-        } else {
-            let turn = timeout(timeouts.connect, side.turn.lock()).await;
-            let late = || match upstream.addresses().first() {
-                Some(address) => Fault::ConnectTimeout { address: *address },
-                None => upstream.unresolved(),
-            };
-            Some(turn.map_err(|_| late())?)
-        };
+        let turn =
+            if side.http1.get() { None } else { Some(Self::turn(client, target, until, &side).await?) };
+        // Who had it before may have found out what there is.
         if let Some(connection) = side.room(upstream, clock.now(), but) {
             return Ok(begin(connection));
         }
+        if auto && client.has_kept(upstream) {
+            return Ok(None);
+        }
+        let _turn = turn.filter(|_| !side.http1.get());
         let offer = if auto { Offer::Either } else { Offer::Http2 };
         let dialled = client.connect(target, until, async |address| {
             let (socket, http2) = dial(upstream, address, offer).await?;
@@ -97,6 +94,21 @@ impl Pool {
             side.connections.borrow_mut().push(Rc::clone(&connection));
             begin(connection)
         }))
+    }
+
+    /// The right to connect, as soon as nobody else does; waited for as long as a connection may take.
+    async fn turn<'s>(
+        client: &Client,
+        Target { upstream, timeouts }: Target<'_>,
+        until: Option<Instant>,
+        side: &'s Side,
+    ) -> Result<MutexGuard<'s, ()>, Fault> {
+        let limit = client.limit(timeouts, until);
+        timeout(limit, side.turn.lock()).await.map_err(|_| match upstream.addresses().first() {
+            _ if limit < timeouts.connect => Fault::TotalTimeout,
+            Some(address) => Fault::ConnectTimeout { address: *address },
+            None => upstream.unresolved(),
+        })
     }
 
     fn side(&self, upstream: &Upstream) -> Rc<Side> {

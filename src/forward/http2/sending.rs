@@ -11,6 +11,10 @@ use crate::forward::headers::passing;
 use crate::forward::intake::{Intake, Piece, Progress};
 use crate::forward::watch::Watch;
 
+/// So much of a body can be sent again: a message of most calls of gRPC, and what may be copied and held while an answer
+/// is waited for.
+const AGAIN: usize = 4 * 1024;
+
 /// A client's body on its way.
 #[derive(Debug)]
 pub(super) struct Sending {
@@ -19,8 +23,8 @@ pub(super) struct Sending {
     stream: Option<SendStream<Bytes>>,
     /// What has come, and has not been taken.
     piece: Bytes,
-    /// Nothing of it has come.
-    untouched: bool,
+    /// All that has come, where that is little.
+    come: Option<Bytes>,
     /// Its end has been said.
     ended: bool,
 }
@@ -29,7 +33,7 @@ impl Sending {
     /// Of this body.
     pub(super) fn new(intake: Intake) -> Self {
         let ended = intake.is_over();
-        Self { intake, stream: None, piece: Bytes::new(), untouched: true, ended }
+        Self { intake, stream: None, piece: Bytes::new(), come: Some(Bytes::new()), ended }
     }
 
     /// There is none.
@@ -37,9 +41,25 @@ impl Sending {
         self.intake.progress().is_none()
     }
 
-    /// It can be sent on another stream.
-    pub(super) fn is_untouched(&self) -> bool {
-        self.untouched
+    /// Back to the beginning, for another stream, where all that has come is still here.
+    pub(super) fn rewind(&mut self) -> bool {
+        let Some(come) = &self.come else { return false };
+        self.piece = come.clone();
+        (self.stream, self.ended) = (None, self.is_nothing());
+        true
+    }
+
+    /// The answer has begun: it is not sent again.
+    pub(super) fn forget(&mut self) {
+        self.come = None;
+    }
+
+    fn keep(&mut self, data: &Bytes) {
+        self.come = match self.come.take() {
+            // A copy: what it came in is used again.
+            Some(come) if come.len() + data.len() <= AGAIN => Some([&*come, &**data].concat().into()),
+            Some(_) | None => None,
+        };
     }
 
     /// What is known of it, where there is one.
@@ -79,10 +99,13 @@ impl Sending {
                 watch.upload(true);
                 return Poll::Pending;
             };
-            self.untouched = false;
             match next? {
-                Piece::Data(data) => self.piece = data,
+                Piece::Data(data) => {
+                    self.keep(&data);
+                    self.piece = data;
+                }
                 Piece::Trailers(trailers) => {
+                    self.come = None;
                     let passing = passing(&trailers).map(|(name, value)| (name.clone(), value.clone()));
                     let trailers = passing.collect();
                     self.ended = true;
