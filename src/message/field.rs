@@ -138,33 +138,23 @@ const NAMES: [&[(&str, Kind)]; 26] = [
 const FAMILIES: [(&str, Kind); 2] = [("x-scopegate-", Kind::Forged), ("x-forwarded-", Kind::Forwarded)];
 
 impl Kind {
-    /// Of a name in any case.
+    /// Of a name in any case. A backend may take one with `_` or `.` for the one with `-`: that is forged.
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
-        // Without a way out in the middle, so that many bytes are looked at at once.
-        if name.iter().fold(false, |any, byte| any | is_folded(*byte)) {
-            Self::of_spelling(name)
-        } else {
-            Self::as_written(name)
-        }
-    }
-
-    /// Of a name that a backend may take for another: with `_` or `.` for `-`.
-    fn of_spelling(name: &[u8]) -> Self {
-        let folded: Vec<_> = name.iter().map(|byte| if is_folded(*byte) { b'-' } else { *byte }).collect();
-        let kind = Self::as_written(&folded);
-        if matches!(kind, Self::Plain | Self::Override) { kind } else { Self::Forged }
-    }
-
-    fn as_written(name: &[u8]) -> Self {
         let letter = name.first().map_or(0, |first| first.to_ascii_lowercase().wrapping_sub(b'a'));
         let names = NAMES.get(usize::from(letter)).copied().unwrap_or_default();
-        let is_it = |(known, _): &&(&str, Self)| known.as_bytes().eq_ignore_ascii_case(name);
-        let begins = |(start, _): &&(&str, Self)| {
-            name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start.as_bytes()))
+        let begins = |start: &str| name.get(..start.len()).is_some_and(|begin| is_spelling(begin, start));
+        let found = match names.iter().find(|(known, _)| is_spelling(name, known)) {
+            None if letter == b'x' - b'a' => FAMILIES.iter().find(|(start, _)| begins(start)),
+            found => found,
         };
-        let family = || FAMILIES.iter().filter(|_| letter == b'x' - b'a').find(begins);
-        names.iter().find(is_it).or_else(family).map_or(Self::Plain, |(_, kind)| *kind)
+        match found {
+            None => Self::Plain,
+            Some((_, kind)) if *kind != Self::Override && name.iter().any(|byte| is_folded(*byte)) => {
+                Self::Forged
+            }
+            Some((_, kind)) => *kind,
+        }
     }
 
     /// Of an answer: it belongs to the upstream's connection, or is ours to say.
@@ -186,6 +176,13 @@ impl Kind {
 /// CGI, and what came of it, has one letter for all of them.
 fn is_folded(byte: u8) -> bool {
     byte == b'_' || byte == b'.'
+}
+
+/// Whether a name in any case is this one, or becomes it once `_` and `.` are read as `-`.
+fn is_spelling(name: &[u8], known: &str) -> bool {
+    let is =
+        |(byte, wanted): (&u8, u8)| byte.to_ascii_lowercase() == wanted || wanted == b'-' && is_folded(*byte);
+    name.len() == known.len() && name.iter().zip(known.bytes()).all(is)
 }
 
 /// Whether what another library takes for a name is one (RFC 9110, 5.6.2): it takes quotation marks too.
