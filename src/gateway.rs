@@ -200,10 +200,8 @@ impl Gateway {
                 && (guest.has_moved() || self.shared.current.newer_than(snapshot).is_some())
             {
                 // While its key was looked up the keys have changed, and it was looked up in the old ones.
-                for digest in guest.digests() {
-                    if let Err(reason) = revoke::again(digest, &self.guests, &self.shared).await {
-                        return Ok((owned, Err(Fault::Revoked(reason))));
-                    }
+                if let Err(reason) = revoke::again(guest, &self.guests, &self.shared).await {
+                    return Ok((owned, Err(Fault::Revoked(reason))));
                 }
             }
             let forwarding = pin!(forward(&self.client, target, &permit, head, body, &outbound, progress));

@@ -12,7 +12,7 @@ use crate::decide::reconsider;
 use crate::exchange::Stay;
 use crate::identity::key::Digest;
 use crate::keys::change::{Change, Heard, Which};
-use crate::keys::guests::Guests;
+use crate::keys::guests::{Guest, Guests};
 use crate::keys::presented::Presented;
 use crate::keys::{Entry, KeySource as _, SourceError, State};
 use crate::observe::ending::Ending;
@@ -64,13 +64,16 @@ fn look_at(digests: Vec<Digest>, guests: &Rc<Guests<Stay>>, shared: &Shared, cha
     }
 }
 
-/// Looks a key up in the keys that are in force now, for who has just come on it and waits for this; says why that one may
-/// not stay where nobody can say. Who is inside already need not leave for that.
-pub async fn again(digest: Digest, guests: &Guests<Stay>, shared: &Shared) -> Result<(), Reason> {
-    let snapshot = shared.current.load();
-    let found = snapshot.keys.find(&Presented::before(digest)).await.map_err(|_| Reason::KeysUnavailable);
-    judge(&digest, guests, &snapshot, &found, &shared.metrics.ending());
-    found.map(drop)
+/// Looks all that a guest has come on up in the keys that are in force now; it has just come, and waits for this. Says why
+/// it may not stay where nobody can say: who is inside already need not leave for that.
+pub async fn again(guest: &Guest<Stay>, guests: &Guests<Stay>, shared: &Shared) -> Result<(), Reason> {
+    for digest in guest.digests() {
+        let snapshot = shared.current.load();
+        let found = snapshot.keys.find(&Presented::before(digest)).await.map_err(|_| Reason::KeysUnavailable);
+        judge(&digest, guests, &snapshot, &found, &shared.metrics.ending());
+        found?;
+    }
+    Ok(())
 }
 
 /// What is said of a key now, in the keys that are in force now. Where nobody can say, nobody has to leave as long as
