@@ -109,6 +109,10 @@ impl Watch {
     /// after that, an open upload may rest for as long as the answer goes on, as streams both ways do.
     pub fn upload(&self, waiting_for_client: bool) {
         if self.answered.get() {
+            // What a client says in the middle of its answer is no silence.
+            if !waiting_for_client && matches!(self.waiting.get(), Some((Waiting::Answer, _))) {
+                self.wait_for(Waiting::Answer);
+            }
             return;
         }
         self.wait_for(match (waiting_for_client, self.converses.get()) {

@@ -44,6 +44,26 @@ fn a_key_that_dies_ends_its_stream_and_no_other() {
 }
 
 #[test]
+fn a_client_that_speaks_alone_is_not_silent() {
+    let service = Service::start();
+    let scopegate = setup(&service).start();
+    block_on(async {
+        let caller = Caller::connect(scopegate.address).await;
+        let (sender, sent) = messages();
+        let mut answers =
+            caller.streaming("/brief.Test/Last", call(sent, &[KEY])).await.expect("answers").into_inner();
+        // For longer than the upstream may be silent, with pauses that are shorter.
+        for number in 0..8 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            sender.send(number.to_string().into()).expect("a call");
+        }
+        drop(sender);
+        assert_eq!(next(&mut answers).await, "7");
+    });
+    ended(&service);
+}
+
+#[test]
 fn a_drain_lets_calls_come_to_their_end() {
     let service = Service::start();
     let mut scopegate = setup(&service).start();

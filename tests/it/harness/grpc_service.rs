@@ -150,6 +150,15 @@ async fn answers(
             }
             stream::iter([Ok(Bytes::from(count.to_string()))]).boxed()
         }
+        // Begins its answer at once, and has nothing to say before the end.
+        "Last" => stream::once(async move {
+            let mut last = Bytes::new();
+            while let Some(message) = messages.message().await? {
+                last = message;
+            }
+            Ok(last)
+        })
+        .boxed(),
         "Many" => {
             let first = messages.message().await?.unwrap_or_default();
             let count: usize = String::from_utf8_lossy(&first).parse().expect("a number");
