@@ -69,9 +69,9 @@ fn look_at(digests: Vec<Digest>, guests: &Rc<Guests<Stay>>, shared: &Shared, cha
 pub async fn again(guest: &Guest<Stay>, guests: &Guests<Stay>, shared: &Shared) -> Result<(), Reason> {
     for digest in guest.digests() {
         let snapshot = shared.current.load();
-        let found = snapshot.keys.find(&Presented::before(digest)).await.map_err(|_| Reason::KeysUnavailable);
-        judge(&digest, guests, &snapshot, &found, &shared.metrics.ending());
-        found?;
+        let found =
+            snapshot.keys.find(&Presented::before(digest)).await.map_err(|_| Reason::KeysUnavailable)?;
+        judge(&digest, guests, &snapshot, &Ok(found), &shared.metrics.ending());
     }
     Ok(())
 }
@@ -116,12 +116,14 @@ fn judge(
     found: &Result<Option<Entry>, Reason>,
     ending: &Arc<Ending>,
 ) {
-    let until = match found {
-        Ok(Some(Entry { state: State::Active { until }, .. })) => *until,
-        Ok(_) | Err(_) => None,
+    let entry = found.as_ref().ok().and_then(Option::as_ref);
+    let until = match entry {
+        Some(Entry { state: State::Active { until }, .. }) => *until,
+        Some(_) | None => None,
     };
+    let caller = entry.map(|entry| &entry.caller);
     let (platform, now) = (snapshot.policy.scopes(), SystemTime::now());
-    guests.look(digest, until, ending, |stay| match found {
+    guests.look(digest, (caller, until), ending, |stay| match found {
         Ok(entry) => {
             let (policy, together) = (&stay.snapshot.policy, stay.together.as_ref());
             let still = reconsider(policy, stay.route, together, platform, entry.clone(), now);

@@ -32,6 +32,7 @@ pub(super) fn shown(config: &Config) -> Value {
             "events": match fixed.log.events { Events::Json => "json", Events::Text => "text" },
         },
         "key_digest": key_digest(&fixed.key_digest),
+        "key_prefix": live.key_prefix,
         "trusted_proxies": live.trusted_proxies.iter().map(ToString::to_string).collect::<Value>(),
         "upstreams": live.upstreams.iter().map(upstream).collect::<serde_json::Map<_, _>>(),
         "flags": live.flags.iter().map(|flag| (flag.name.to_string(), json!(flag.on))).collect::<serde_json::Map<_, _>>(),
@@ -248,6 +249,7 @@ fn surface(live: &Live, surface: &Surface) -> Value {
         "flags": surface.flags.iter().filter_map(flag).collect::<Value>(),
         "private": surface.private,
         "encoded_slash": surface.encoded_slash,
+        "body": surface.body.unwrap_or(live.limits.body),
         "channel": surface.channel.as_ref().map(|channel| json!({
             "refusal": match &channel.refusal {
                 ChannelRefusal::Close { code, message } => json!({ "as": "close", "code": code, "message": message }),

@@ -113,7 +113,11 @@ impl Upload {
             Poll::Ready(piece) => piece?,
         };
         match piece {
-            Piece::Data(data) => self.pieces.data(data, chunked),
+            Piece::Data(data) => {
+                // The client has said its part: it is the upstream that may not take it.
+                wire.watch.upload(false);
+                self.pieces.data(data, chunked);
+            }
             Piece::Trailers(trailers) if chunked => {
                 self.pieces.text().extend_from_slice(b"0\r\n");
                 headers::write_trailers(self.pieces.text(), &trailers);

@@ -139,7 +139,7 @@ impl<S> Guests<S> {
     pub fn look(
         &self,
         digest: &Digest,
-        until: Option<SystemTime>,
+        (caller, until): (Option<&Caller>, Option<SystemTime>),
         ending: &Arc<Ending>,
         look: impl Fn(&S) -> Option<Reason>,
     ) {
@@ -147,6 +147,8 @@ impl<S> Guests<S> {
         for (_, seat) in self.seats.borrow_mut().iter_mut().filter(|(_, seat)| seat.digest == *digest) {
             let Stay::Admitted(stay) = &seat.stay else { continue };
             seat.until = until;
+            // It may be another team's now, whose news concern it from now on.
+            seat.caller = caller.cloned().or(seat.caller.take());
             let Some(reason) = look(stay) else { continue };
             ending.concerns_somebody();
             seat.stay = Stay::Ended(Ended { reason, ending: Arc::clone(ending) });

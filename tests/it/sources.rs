@@ -113,10 +113,16 @@ fn what_lives_on_a_key_ends_with_it() {
         store.key(OTHER, &Row { id: "id-b", ..Row::default() });
         let scopegate = start(&mut *store, &upstream);
         let others = Lives::begin(&scopegate, OTHER);
-        let ends: [End; 3] = [
+        let ends: [End; 4] = [
             |store| store.key(KEY, &Row { disabled: true, ..Row::default() }),
             |store| store.key(KEY, &Row { scopes: "CREATE_CALL_TOKEN", ..Row::default() }),
             |store| store.remove(KEY),
+            // It has become another team's, and that is turned off.
+            |store| {
+                store.team(&Team { name: "others", ..Team::default() });
+                store.key(KEY, &Row { team: "others", ..Row::default() });
+                store.team(&Team { name: "others", enabled: false, ..Team::default() });
+            },
         ];
         for end in ends {
             until("the key", &scopegate, KEY, 200, "");
@@ -127,7 +133,7 @@ fn what_lives_on_a_key_ends_with_it() {
             eventually("the others alone", || (inside(&scopegate) == COUNT).then_some(()));
             store.key(KEY, &Row::default());
         }
-        assert_eq!(scopegate.metric("scopegate_revocation_seconds_count"), 3.0, "{name}");
+        assert_eq!(scopegate.metric("scopegate_revocation_seconds_count"), 4.0, "{name}");
         drop(others);
     }
 }

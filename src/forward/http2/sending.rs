@@ -101,6 +101,8 @@ impl Sending {
             };
             match next? {
                 Piece::Data(data) => {
+                    // The client has said its part: it is the upstream that may not take it.
+                    watch.upload(false);
                     self.keep(&data);
                     self.piece = data;
                 }
