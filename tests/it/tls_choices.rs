@@ -87,7 +87,7 @@ fn who_says_nothing_is_told_when_the_connection_ends() {
     let (upstream, authority) = (Upstream::start(), Authority::new());
     let listen = format!("listen: [{{ address: 127.0.0.1:0, tls: {{ {ONE} }} }}]");
     let setup = Setup::new(&upstream).with("listen: [{ address: 127.0.0.1:0 }]", &listen);
-    let folder = setup.and("timeouts: { keep_alive: 100ms }").write();
+    let folder = setup.and("timeouts: { head: 200ms }").write();
     authority.server(&["a.example"]).write(folder.path(), "a");
     let scopegate = Scopegate::start(folder);
     let client = Arc::new(believer(&authority, None, |_| {}));
