@@ -163,13 +163,14 @@ pub(super) fn is_long(segment: &str) -> bool {
     segment.len() > LONGEST_PARAM && all_decoded(segment).encode_utf16().count() > LONGEST_PARAM
 }
 
-/// Whether a router that decodes everything, and cares for no case, takes a raw segment for this literal.
-pub(super) fn is_nearly(segment: &str, literal: &str) -> bool {
-    if !segment.contains('%') {
-        return segment.eq_ignore_ascii_case(literal);
+/// What a raw segment, or a literal, is to a router that decodes everything and cares for no case.
+pub(super) fn folded(segment: &str) -> Cow<'_, str> {
+    let is_folded = |byte: u8| byte.is_ascii() && !byte.is_ascii_uppercase() && byte != b'%';
+    if segment.bytes().all(is_folded) {
+        return segment.into();
     }
     // One letter outside of ASCII, the sign of Kelvin, is a `k` in lower case.
-    all_decoded(segment).to_lowercase() == literal.to_ascii_lowercase()
+    all_decoded(segment).to_lowercase().into()
 }
 
 fn all_decoded(segment: &str) -> Cow<'_, str> {

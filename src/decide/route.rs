@@ -6,9 +6,9 @@
 //! A router with other options may read some paths otherwise: one that cares for no case, ignores a slash at the end,
 //! or takes longer parameters. What it would find is looked for beside, so that it can be refused where it matters.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use super::path::{Path, is_long, is_nearly};
+use super::path::{Path, folded, is_long};
 use crate::config;
 
 /// A place in [`super::Policy::routes`].
@@ -51,7 +51,10 @@ pub enum Matched {
 
 #[derive(Debug, Default)]
 struct Node {
+    /// By their text.
     literals: Vec<(Box<str>, Node)>,
+    /// The texts of those that are one to a router that cares for no case.
+    folded: HashMap<Box<str>, Vec<Box<str>>>,
     param: Option<Box<Node>>,
     here: Methods,
     rest: Methods,
@@ -140,10 +143,16 @@ impl Node {
             Ok(place) => place,
             Err(place) => {
                 self.literals.insert(place, (text.into(), Self::default()));
+                self.folded.entry(folded(text).into()).or_default().push(text.into());
                 place
             }
         };
         self.literals.get_mut(place).map(|(_, node)| node).expect("the place was just searched for")
+    }
+
+    fn find(&self, text: &str) -> Option<&Self> {
+        let place = self.literals.binary_search_by(|(known, _)| (**known).cmp(text)).ok()?;
+        self.literals.get(place).map(|(_, node)| node)
     }
 }
 
@@ -209,8 +218,9 @@ impl<'a> Search<'a> {
             self.stray(node, None);
         }
         let exact = self.literal(node, segment);
-        for (text, near) in &node.literals {
-            if is_nearly(segment, text) && !exact.is_some_and(|exact| std::ptr::eq(exact, near)) {
+        let texts = node.folded.get(&*folded(segment)).into_iter().flatten();
+        for near in texts.filter_map(|text| node.find(text)) {
+            if !exact.is_some_and(|exact| std::ptr::eq(exact, near)) {
                 self.stray(near, behind);
             }
         }
@@ -224,9 +234,7 @@ impl<'a> Search<'a> {
     }
 
     fn literal<'n>(&self, node: &'n Node, segment: &str) -> Option<&'n Node> {
-        let segment = self.path.decoded(segment)?;
-        let place = node.literals.binary_search_by(|(known, _)| (**known).cmp(&*segment)).ok()?;
-        node.literals.get(place).map(|(_, node)| node)
+        node.find(&self.path.decoded(segment)?)
     }
 
     fn take(&mut self, methods: &Methods, tail: usize) -> Option<(RouteId, usize)> {
