@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Once;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -96,7 +96,9 @@ impl Exchange {
         }
         let id = request_id(head, trusted);
         let asked = head.map(|head| (head.method.clone(), head.version));
-        let mut record = Record::open(Rc::clone(&peer.text), asked, id);
+        let began = Instant::now();
+        let moment = (began, peer.clock().date_of(began));
+        let mut record = Record::open(moment, Rc::clone(&peer.text), asked, id);
         record.certificate = peer.certificate().cloned().flatten();
         if let Some(head) = head.filter(|_| trusted) {
             record.client = origin::client(&snapshot.live().trusted_proxies, &head.fields);

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::mpsc::sync_channel;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{Method, Version};
@@ -90,7 +90,9 @@ impl Pieces {
         let id = Id::random();
         let peer = Peer::new(SocketAddr::from(([127, 0, 0, 1], 4711)), &Rc::new(Clock::default()));
         let asked = Some((Method::GET, Version::HTTP_11));
-        let mut record = Record::open(Rc::clone(&peer.text), asked, id.clone());
+        let began = Instant::now();
+        let moment = (began, peer.clock().date_of(began));
+        let mut record = Record::open(moment, Rc::clone(&peer.text), asked, id.clone());
         record.path = Shown::Shown { target: TARGET.into(), length: TARGET.len() };
         record.upstream = Some(Duration::from_micros(812));
         record.status = 200;

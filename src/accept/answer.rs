@@ -1,7 +1,6 @@
 //! An answer on its way to the client over HTTP/1 (RFC 9112).
 
 use std::future::poll_fn;
-use std::io::Write as _;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -160,20 +159,22 @@ fn head(out: &mut Vec<u8>, link: &Link, answer: &Answer<impl Body>, terms: Terms
     let reason = reason.as_deref().or_else(|| status.canonical_reason()).unwrap_or_default();
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
-    for field in fields.iter() {
-        let ours = matches!(field.kind, Kind::Connection | Kind::Coding)
-            || field.kind == Kind::Length && !may_have_length(*status, ends);
-        if !ours {
-            field.write(out);
-        }
+    let may_have_length = may_have_length(*status, ends);
+    let is_ours =
+        |kind| matches!(kind, Kind::Connection | Kind::Coding) || kind == Kind::Length && !may_have_length;
+    let has_ours = [Kind::Connection, Kind::Coding, Kind::Length]
+        .into_iter()
+        .any(|kind| fields.has(kind) && is_ours(kind));
+    match fields.lines().filter(|_| !has_ours) {
+        Some(lines) => out.extend_from_slice(lines),
+        None => fields.iter().filter(|field| !is_ours(field.kind)).for_each(|field| field.write(out)),
     }
     if !fields.has(Kind::Date) {
         link.peer.clock().write_date(out);
     }
     match (ends, body.size_hint().exact()) {
-        // Writing to memory cannot fail.
         (Ends::Length, Some(length)) if !fields.has(Kind::Length) => {
-            let _ = write!(out, "content-length: {length}\r\n");
+            line(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
         }
         (Ends::Chunked, _) => line(out, b"transfer-encoding", b"chunked"),
         (Ends::Nothing | Ends::Length | Ends::Close, _) => {}

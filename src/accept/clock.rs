@@ -1,7 +1,7 @@
 //! What time it is, as often as a worker looks.
 
 use std::cell::{Cell, RefCell};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often a worker looks at its clock and at all deadlines, and so how late one may be noticed.
 pub const TICK: Duration = Duration::from_millis(50);
@@ -10,6 +10,8 @@ pub const TICK: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Clock {
     now: Cell<Instant>,
+    /// The same moment, for people.
+    today: Cell<SystemTime>,
     date: RefCell<Date>,
 }
 
@@ -24,6 +26,7 @@ impl Default for Clock {
     fn default() -> Self {
         let clock = Self {
             now: Cell::new(Instant::now()),
+            today: Cell::new(UNIX_EPOCH),
             date: RefCell::new(Date { second: 0, text: String::new() }),
         };
         clock.tick(Instant::now());
@@ -45,11 +48,19 @@ impl Clock {
         self.now.get() + wait + TICK
     }
 
+    /// What people call a moment that is not before the last look. Reading it off the system's clock would cost a request
+    /// as much again as reading the moment.
+    #[must_use]
+    pub fn date_of(&self, moment: Instant) -> SystemTime {
+        self.today.get() + moment.saturating_duration_since(self.now.get())
+    }
+
     /// Looks.
     pub fn tick(&self, now: Instant) {
         self.now.set(now);
         let today = SystemTime::now();
-        let second = today.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.today.set(today);
+        let second = today.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut date = self.date.borrow_mut();
         if date.second != second {
             *date = Date { second, text: httpdate::fmt_http_date(today) };

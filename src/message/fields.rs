@@ -13,6 +13,8 @@ pub struct Fields {
     text: Vec<u8>,
     places: Vec<Place>,
     seen: Seen,
+    /// Their text is more than their lines: the head that they were read in.
+    is_read: bool,
 }
 
 /// One of them may hold a key: they are not shown.
@@ -104,6 +106,7 @@ impl Fields {
     pub fn of(text: &[u8], bytes: usize, fields: usize) -> Self {
         let mut all = Self::with_capacity(text.len() + bytes, fields);
         all.text.extend_from_slice(text);
+        all.is_read = true;
         all
     }
 
@@ -133,7 +136,8 @@ impl Fields {
     /// Room for so many bytes and so many fields, and nothing in it.
     #[must_use]
     pub fn with_capacity(bytes: usize, count: usize) -> Self {
-        Self { text: Vec::with_capacity(bytes), places: Vec::with_capacity(count), seen: Seen::default() }
+        let (text, places) = (Vec::with_capacity(bytes), Vec::with_capacity(count));
+        Self { text, places, seen: Seen::default(), is_read: false }
     }
 
     /// As another library has them. Nothing is lost: what is in a head has been read, and what we add can be a field.
@@ -165,6 +169,12 @@ impl Fields {
             value: self.part(place.value),
             line: self.line(place),
         })
+    }
+
+    /// All of them as lines of a head, where they were written here.
+    #[must_use]
+    pub fn lines(&self) -> Option<&[u8]> {
+        (!self.is_read).then_some(&self.text)
     }
 
     fn line(&self, place: &Place) -> Option<&[u8]> {

@@ -82,7 +82,7 @@ impl Head {
             method,
             version,
             fields: Fields::of(text, 0, parsed.headers.len()),
-            path: target.path.find('?').unwrap_or(target.path.len()),
+            path: target.path.bytes().position(|byte| byte == b'?').unwrap_or(target.path.len()),
             target: target.path.into(),
             authority: target.authority.map(Into::into),
             extended: false,

@@ -128,12 +128,17 @@ impl Path {
 }
 
 impl Record {
-    /// A request whose head has just been read.
+    /// A request whose head had been read at this moment, which people call so.
     #[must_use]
-    pub fn open(peer: Rc<str>, asked: Option<(Method, Version)>, id: Id) -> Self {
+    pub fn open(
+        (began, at): (Instant, SystemTime),
+        peer: Rc<str>,
+        asked: Option<(Method, Version)>,
+        id: Id,
+    ) -> Self {
         Self {
-            at: SystemTime::now(),
-            began: Instant::now(),
+            at,
+            began,
             id,
             peer,
             client: None,
