@@ -190,7 +190,9 @@ impl Gateway {
             strip_credential: live.credential == Credential::Strip,
             identity: live.identity_headers.then(|| snapshot.policy.scopes()),
         };
-        let (target, at) = (Target { upstream, timeouts: &permit.route.timeouts }, exchange.record.at);
+        let timeouts = &permit.route.timeouts;
+        let until = self.client.until(timeouts);
+        let (target, at) = (Target { upstream, timeouts, until }, exchange.record.at);
         let (guest, progress) = (exchange.guest.as_ref(), &mut exchange.progress);
         // In a box of its own: what is refused needs no room for it.
         let forwarding = Box::pin(async {

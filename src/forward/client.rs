@@ -47,6 +47,8 @@ pub struct Target<'a> {
     pub upstream: &'a Arc<Upstream>,
     /// How long it, and the client, may take.
     pub timeouts: &'a Timeouts,
+    /// When the answer must be whole.
+    pub until: Option<Instant>,
 }
 
 /// The connections of one worker.
@@ -117,15 +119,14 @@ impl Client {
         method: &Method,
         mut upload: Upload,
     ) -> Result<Answered, Fault> {
-        let Target { upstream, timeouts } = target;
-        let until = self.until(timeouts);
+        let Target { upstream, timeouts, .. } = target;
         let mut kept = self.take(upstream, timeouts);
         loop {
             let was_kept = kept.is_some();
             let wire = if let Some(wire) = kept.take() {
                 wire
             } else {
-                let dialled = self.connect(target, until, async |address| {
+                let dialled = self.connect(target, async |address| {
                     let (socket, _) = dial(upstream, address, Offer::Http1).await?;
                     Ok(self.wires.open(socket, address))
                 });
@@ -140,7 +141,7 @@ impl Client {
                 keeps_alive: false,
                 going: None,
             };
-            match lease.exchange(method, timeouts, until, &mut upload).await {
+            match lease.exchange(method, target, &mut upload).await {
                 Ok((head, rest)) => {
                     lease.keeps_alive = head.keeps_alive;
                     lease.going = lease.go_on(upload);
@@ -155,12 +156,13 @@ impl Client {
     }
 
     /// When an answer must be whole that is asked for now.
-    pub(super) fn until(&self, timeouts: &Timeouts) -> Option<Instant> {
+    #[must_use]
+    pub fn until(&self, timeouts: &Timeouts) -> Option<Instant> {
         timeouts.total.map(|total| self.clock().after(total))
     }
 
     /// How long a connection may take to be made, of what is left.
-    pub(super) fn limit(&self, timeouts: &Timeouts, until: Option<Instant>) -> Duration {
+    pub(super) fn limit(&self, Target { timeouts, until, .. }: Target<'_>) -> Duration {
         let left = until.map(|until| until.saturating_duration_since(self.clock().now()));
         left.map_or(timeouts.connect, |left| left.min(timeouts.connect))
     }
@@ -221,13 +223,12 @@ impl Client {
     pub(super) async fn connect<T>(
         &self,
         target: Target<'_>,
-        until: Option<Instant>,
         dial: impl AsyncFn(SocketAddr) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let Target { upstream, timeouts } = target;
+        let Target { upstream, timeouts, .. } = target;
         let mut fault = upstream.unresolved();
         for address in upstream.addresses() {
-            let limit = self.limit(timeouts, until);
+            let limit = self.limit(target);
             match timeout(limit, dial(address)).await {
                 Ok(Ok(made)) => {
                     upstream.meters.connects.inc();
@@ -292,8 +293,7 @@ impl Lease {
     async fn exchange(
         &self,
         method: &Method,
-        timeouts: &Timeouts,
-        until: Option<Instant>,
+        Target { timeouts, until, .. }: Target<'_>,
         upload: &mut Upload,
     ) -> Result<(Head, Bytes), Fault> {
         self.wire.watch.begin(timeouts, until);

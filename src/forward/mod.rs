@@ -131,8 +131,7 @@ async fn over_http2(
     outbound: &Outbound<'_>,
     progress: &mut Option<Rc<Progress>>,
 ) -> Result<Sent, Fault> {
-    let until = client.until(target.timeouts);
-    let Some(stream) = client.http2.place(client, target, until, &[]).await? else {
+    let Some(stream) = client.http2.place(client, target, &[]).await? else {
         return Ok(Sent::Not(body));
     };
     let host = head.authority().unwrap_or(&target.upstream.host);
@@ -143,8 +142,7 @@ async fn over_http2(
     *progress = intake.progress().cloned();
     let converses = announced == Announced::Chunked && head.version == Version::HTTP_2;
     let request = http2::request(head.method.clone(), uri, fields);
-    let (answer, body) =
-        http2::send(client, target, until, stream, Outgoing { request, intake, converses }).await?;
+    let (answer, body) = http2::send(client, target, stream, Outgoing { request, intake, converses }).await?;
     Ok(Sent::Http2(Forwarded { answer: made(answer, outbound.id, body), switched: None }))
 }
 

@@ -14,7 +14,6 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, ready};
-use std::time::Instant;
 
 use h2::{Reason, RecvStream};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -63,7 +62,6 @@ struct Failed {
 pub(super) async fn send(
     client: &Client,
     target: Target<'_>,
-    until: Option<Instant>,
     mut stream: Rc<Stream>,
     outgoing: Outgoing,
 ) -> Result<(Head, Body), Fault> {
@@ -84,7 +82,7 @@ pub(super) async fn send(
         if !again || tried.len() == TRIES || !sending.rewind() {
             return Err(fault);
         }
-        let Some(other) = client.http2.place(client, target, until, &tried).await? else { return Err(fault) };
+        let Some(other) = client.http2.place(client, target, &tried).await? else { return Err(fault) };
         target.upstream.meters.retries.inc();
         stream = other;
     }

@@ -51,14 +51,13 @@ impl Pool {
         &self,
         client: &Client,
         target: Target<'_>,
-        until: Option<Instant>,
         but: &[Rc<Connection>],
     ) -> Result<Option<Rc<Stream>>, Fault> {
-        let Target { upstream, timeouts } = target;
+        let Target { upstream, timeouts, .. } = target;
         let side = self.side(upstream);
         let clock = client.clock();
         let begin = |connection| {
-            let stream = Stream::begin(connection, target, until, clock);
+            let stream = Stream::begin(connection, target, clock);
             self.streams.borrow_mut().push(Rc::downgrade(&stream));
             Some(stream)
         };
@@ -69,8 +68,7 @@ impl Pool {
         if auto && client.has_kept(upstream) {
             return Ok(None);
         }
-        let turn =
-            if side.http1.get() { None } else { Some(Self::turn(client, target, until, &side).await?) };
+        let turn = if side.http1.get() { None } else { Some(Self::turn(client, target, &side).await?) };
         // Who had it before may have found out what there is.
         if let Some(connection) = side.room(upstream, clock.now(), but) {
             return Ok(begin(connection));
@@ -80,7 +78,7 @@ impl Pool {
         }
         let _turn = turn.filter(|_| !side.http1.get());
         let offer = if auto { Offer::Either } else { Offer::Http2 };
-        let dialled = client.connect(target, until, async |address| {
+        let dialled = client.connect(target, async |address| {
             let (socket, http2) = dial(upstream, address, offer).await?;
             if auto && !http2 {
                 client.keep_new(target, socket, address);
@@ -99,11 +97,11 @@ impl Pool {
     /// The right to connect, as soon as nobody else does; waited for as long as a connection may take.
     async fn turn<'s>(
         client: &Client,
-        Target { upstream, timeouts }: Target<'_>,
-        until: Option<Instant>,
+        target: Target<'_>,
         side: &'s Side,
     ) -> Result<MutexGuard<'s, ()>, Fault> {
-        let limit = client.limit(timeouts, until);
+        let Target { upstream, timeouts, .. } = target;
+        let limit = client.limit(target);
         timeout(limit, side.turn.lock()).await.map_err(|_| match upstream.addresses().first() {
             _ if limit < timeouts.connect => Fault::TotalTimeout,
             Some(address) => Fault::ConnectTimeout { address: *address },

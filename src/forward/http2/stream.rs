@@ -34,16 +34,11 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Takes a place on a connection, for a request whose answer must be whole by then.
-    pub(super) fn begin(
-        connection: Rc<Connection>,
-        target: Target<'_>,
-        until: Option<Instant>,
-        clock: &Rc<Clock>,
-    ) -> Rc<Self> {
+    /// Takes a place on a connection, for a request to this target.
+    pub(super) fn begin(connection: Rc<Connection>, target: Target<'_>, clock: &Rc<Clock>) -> Rc<Self> {
         let used = connection.enter();
         let watch = Watch::new(Rc::clone(clock));
-        watch.begin(target.timeouts, until);
+        watch.begin(target.timeouts, target.until);
         Rc::new(Self {
             watch,
             used,
