@@ -307,7 +307,7 @@ impl Gateway {
             tick.tick().await;
             let now = Instant::now();
             self.worker.clock.tick(now);
-            self.client.sweep(now);
+            self.client.sweep(now, self.snapshot().live().limits.in_flight);
             let Worker { open, crowd, .. } = &self.worker;
             open.look(now);
             if crowd.wants_room(self.bounds().connections) && !make_room(open, self) {

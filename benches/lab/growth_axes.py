@@ -88,7 +88,8 @@ def connections(quick, _large, work, limit):
             if count > fits:
                 left_out.append(f"{series}: {count:,} would want {int(count * each) + SPARE:,} descriptors, and the "
                                 f"hard limit is {limit:,} (ulimit -Hn); {fits:,} were opened instead.")
-            gate = growth_gate.Gate(f"connections-{len(points)}", work)
+            # One more is the look at whether it answers.
+            gate = growth_gate.Gate(f"connections-{len(points)}", work, connections=count + CONNECTIONS + 1)
             if series == "all asking":
                 points.append(Point(min(count, fits), series, gate, heads_of(APPS), connections=min(count, fits)))
             else:
@@ -97,7 +98,8 @@ def connections(quick, _large, work, limit):
                 break
     axis = Axis("connections", "Connections", "connections", "connection",
                 f"Either so many are held open, silent after one request each, while {CONNECTIONS} others ask; or so "
-                "many ask, each as fast as it is answered. Memory is read under load.", points, memory="under")
+                "many ask, each as fast as it is answered. `limits.connections` and `limits.in_flight` are raised "
+                "where that is more than they let in. Memory is read under load.", points, memory="under")
     axis.troubles += left_out
     return axis
 

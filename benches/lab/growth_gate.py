@@ -12,6 +12,7 @@ import processes
 KEYS = 1000  # of a gate whose keys are not what grows
 SCOPES = ("READ_TEAM_APPS", "READ_CALL_TOKEN", "CREATE_CALL_TOKEN")
 KEYS_OF_A_TEAM = 100
+LIMITS = {"connections": 10_000, "in_flight": 4096}  # scopegate's own, of a gate that is not asked for more
 
 CONFIG = """\
 listen: [{{ address: 127.0.0.1:{port} }}]
@@ -24,6 +25,7 @@ flags: {{ webrtc: true, apiAccess: true }}
 scopes: [CREATE_CALL_TOKEN, READ_CALL_TOKEN, READ_TEAM_APPS]
 keys: {{ file: {keys} }}
 timeouts: {{ connect: 2s, first_byte: 30s, idle: 60s, tunnel: 120s, pool: 4s }}
+limits: {{ connections: {connections}, in_flight: {in_flight} }}
 drain: {{ delay: 0s, grace: 1s }}
 surfaces:
   sdk:
@@ -72,8 +74,10 @@ def write_config(path, routes, **words):
 class Gate:
     """One scopegate: its files, its process, its figures."""
 
-    def __init__(self, name, work, keys=KEYS, routes=1):
+    def __init__(self, name, work, keys=KEYS, routes=1, connections=0):
         self.name, self.keys, self.routes = name, keys, routes
+        # What is beyond a limit is refused or closed, and that is not what is measured.
+        self.limits = {limit: max(most, connections) for limit, most in LIMITS.items()}
         self.folder = os.path.join(work, name)
         self.process = None
         self.start_ms = self.fresh_kib = None
@@ -87,7 +91,7 @@ class Gate:
         self.port, self.admin = free_port(), free_port()
         config = os.path.join(self.folder, "scopegate.yaml")
         write_config(config, self.routes, port=self.port, admin=self.admin, upstream=upstream,
-                     keys=keys_files[self.keys])
+                     keys=keys_files[self.keys], **self.limits)
         # The access log goes to standard output, as a user would have it; a file here, as in production.
         self.log = os.path.join(self.folder, "access.log")
         # PSS counts a page that two processes share as half a page in each: a copy of the program shares none, so that
@@ -115,7 +119,7 @@ class Gate:
         return time.clock_gettime(~self.process.pid << 3 | 2)
 
     def metrics(self):
-        """Requests so far by class of status, and connections that are open."""
+        """Requests so far by class of status and reason, and connections that are open."""
         if self.process.poll() is not None:
             raise Trouble(f"{self.name} ended with {self.process.returncode}")
         connection = http.client.HTTPConnection(processes.HOST, self.admin, timeout=10)
@@ -127,8 +131,9 @@ class Gate:
         finally:
             connection.close()
         ended = {}
-        for status, value in re.findall(r'^scopegate_requests_total\{.*status="(\w+)".*\} (\d+)', text, re.M):
-            ended[status] = ended.get(status, 0) + int(value)
+        for labels, value in re.findall(r"^scopegate_requests_total\{(.*)\} (\d+)", text, re.M):
+            kind = " ".join(re.search(rf'{name}="(\w+)"', labels).group(1) for name in ("status", "reason"))
+            ended[kind] = ended.get(kind, 0) + int(value)
         return ended, int(re.search(r"^scopegate_connections (\d+)", text, re.M).group(1))
 
     def forget_log(self):

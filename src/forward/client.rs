@@ -35,8 +35,6 @@ use crate::message::invalid::Invalid;
 use crate::socket::Socket;
 use crate::tls::originator::Offer;
 
-/// Unused connections that a worker keeps for each upstream: what a burst leaves behind, and no more.
-const KEPT: usize = 256;
 /// Answers before the answer (RFC 9110, 15.2): more than anybody has a use for.
 pub(super) const INFORMATIONAL: usize = 32;
 
@@ -172,14 +170,26 @@ impl Client {
         self.wires.clock()
     }
 
-    /// Ends waits that are over and connections that nobody used. The worker's tick calls it.
-    pub fn sweep(&self, now: Instant) {
+    /// Ends waits that are over, connections that nobody used, and what is kept beyond `most`. The worker's tick
+    /// calls it.
+    ///
+    /// Many answers come in one turn, and many requests in the next: with fewer kept than were in use at once, each
+    /// turn would close connections for the next to make again.
+    pub fn sweep(&self, now: Instant, most: usize) {
         self.wires.sweep(now);
         self.http2.sweep(now);
-        self.pools.borrow_mut().retain_mut(|(_, pool)| {
+        let mut pools = self.pools.borrow_mut();
+        pools.retain_mut(|(_, pool)| {
             pool.retain(|kept| kept.until > now && kept.wire.is_quiet());
             !pool.is_empty()
         });
+        let mut kept: usize = pools.iter().map(|(_, pool)| pool.len()).sum();
+        while kept > most
+            && let Some((_, longest)) = pools.iter_mut().max_by_key(|(_, pool)| pool.len())
+        {
+            longest.pop_front();
+            kept -= 1;
+        }
     }
 
     /// The connection that was used last: the others may grow old and go.
@@ -210,9 +220,6 @@ impl Client {
         let kept = Kept { wire, until: self.wires.clock().now() + life };
         let mut pools = self.pools.borrow_mut();
         if let Some((_, pool)) = pools.iter_mut().find(|(id, _)| *id == upstream.id) {
-            if pool.len() == KEPT {
-                pool.pop_front();
-            }
             pool.push_back(kept);
         } else {
             pools.push((upstream.id, VecDeque::from([kept])));

@@ -77,6 +77,7 @@ mod outages;
 mod overtaken;
 mod panics;
 mod pepper;
+mod pools;
 mod postgres;
 mod postgres_queries;
 mod proxy_protocol;
