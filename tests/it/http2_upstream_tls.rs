@@ -98,7 +98,7 @@ fn a_websocket_is_opened_over_http1_whatever_else_is_spoken() {
     assert_eq!(get(scopegate.address, "/health", "").text(), "over HTTP/2");
     let (mut channel, _) = tungstenite::client(
         format!("ws://{}/ws/session?sessionId=s&token=t", scopegate.address),
-        std::net::TcpStream::connect(scopegate.address).expect("a connection"),
+        TcpStream::connect(scopegate.address).expect("a connection"),
     )
     .expect("a channel");
     channel.send(tungstenite::Message::text("one")).expect("a channel");
