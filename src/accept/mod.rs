@@ -216,6 +216,8 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
+    // What it accepts has this from it, and need not be told so one by one.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
@@ -253,8 +255,6 @@ fn take<D: Door>(stream: TcpStream, address: SocketAddr, entrance: &Entrance, do
     }
     let most = if trusted { Most { of_one: None, ..most } } else { most };
     let Some(place) = Crowd::enter(crowd, peer.ip, most, || make_room(open, &**door)) else { return };
-    // A failure here means that the client has gone already; reading will say so.
-    let _ = stream.set_nodelay(true);
     let (entered, door) = (Open::connect(open, &peer), Rc::clone(door));
     let Entrance { proxy_protocol: proxied, tls, .. } = entrance.clone();
     tokio::task::spawn_local(async move {
@@ -318,6 +318,23 @@ async fn shake<D: Door>(stream: TcpStream, tls: &Terminator, peer: &Peer, door: 
         Err(why) => {
             door.unshaken(peer, &why);
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_accepted_waits_for_nothing_before_it_sends() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            // Not every machine has both.
+            let Ok(listeners) = bind(address.parse().unwrap(), 1) else { continue };
+            let _client = std::net::TcpStream::connect(listeners[0].local_addr().unwrap()).unwrap();
+            listeners[0].set_nonblocking(false).unwrap();
+            let (accepted, _) = listeners[0].accept().unwrap();
+            assert!(accepted.nodelay().unwrap(), "{address}");
         }
     }
 }
