@@ -268,12 +268,12 @@ fn take<D: Door>(stream: TcpStream, address: SocketAddr, entrance: &Entrance, do
             peer.counts_in(place.streams());
         }
         let socket = match tls {
-            None => Some(Socket::Plain(stream)),
+            None => Some((Socket::Plain(stream), Bytes::new())),
             // In a box, which is gone when the handshake is.
             Some(tls) => Box::pin(shake(stream, &tls, &peer, &*door)).await,
         };
-        if let Some(socket) = socket {
-            connection::serve(socket, peer, door).await;
+        if let Some((socket, read)) = socket {
+            connection::serve(socket, read, peer, door).await;
         }
         drop((entered, place));
     });
@@ -288,10 +288,15 @@ pub fn make_room(open: &Open, door: &impl Door) -> bool {
     made
 }
 
-/// Shakes hands over TLS; `None` where that fails, or the connection is to end. Who speaks HTTP instead is served, so that
-/// it can be told what is wrong in the form that it knows. Until it has, nothing is lost with it: it
-/// makes room for others, and holds up no drain.
-async fn shake<D: Door>(stream: TcpStream, tls: &Terminator, peer: &Peer, door: &D) -> Option<Socket> {
+/// Shakes hands over TLS; says what has been read that is no TLS, too. `None` where that fails, or the connection is to end.
+/// Who speaks HTTP instead is served, so that it can be told what is wrong in the form that it knows. Until it has, nothing
+/// is lost with it: it makes room for others, and holds up no drain.
+async fn shake<D: Door>(
+    stream: TcpStream,
+    tls: &Terminator,
+    peer: &Peer,
+    door: &D,
+) -> Option<(Socket, Bytes)> {
     peer.idle(door.bounds().idle);
     let closing = poll_fn(|cx| {
         peer.watch(cx);
@@ -302,10 +307,10 @@ async fn shake<D: Door>(stream: TcpStream, tls: &Terminator, peer: &Peer, door: 
         () = closing => return None,
     };
     match shaken {
-        Ok(Accepted::Plain(tcp)) => {
+        Ok(Accepted::Plain(tcp, read)) => {
             door.unshaken(peer, &Failure::NotTls);
             peer.has_come_in_plain();
-            Some(Socket::Plain(tcp))
+            Some((Socket::Plain(tcp), read))
         }
         Ok(Accepted::Tls(stream)) => {
             let session = stream.get_ref().1;
@@ -313,7 +318,7 @@ async fn shake<D: Door>(stream: TcpStream, tls: &Terminator, peer: &Peer, door: 
             if let Some(leaf) = session.peer_certificates().and_then(<[_]>::first) {
                 peer.has_proved(subject::of(leaf).map(Rc::from));
             }
-            Some(Socket::Tls(Box::new((*stream).into())))
+            Some((Socket::Tls(Box::new((*stream).into())), Bytes::new()))
         }
         Err(why) => {
             door.unshaken(peer, &why);

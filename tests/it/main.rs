@@ -100,6 +100,7 @@ mod tls_choices;
 mod tls_clients;
 mod tls_credentials;
 mod tls_crossings;
+mod tls_hello;
 mod tls_load;
 mod tls_renewal;
 mod tunnels;
