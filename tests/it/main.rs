@@ -49,6 +49,7 @@ mod flood;
 mod folders;
 mod forwarded;
 mod forwarding;
+mod goodbyes;
 mod grpc;
 mod grpc_calls;
 mod grpc_streams;
