@@ -318,7 +318,7 @@ async fn shake<D: Door>(
             if let Some(leaf) = session.peer_certificates().and_then(<[_]>::first) {
                 peer.has_proved(subject::of(leaf).map(Rc::from));
             }
-            Some((Socket::Tls(Box::new((*stream).into())), Bytes::new()))
+            Some((Socket::Tls(stream), Bytes::new()))
         }
         Err(why) => {
             door.unshaken(peer, &why);

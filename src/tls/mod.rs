@@ -17,12 +17,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::net::TcpStream;
-use tokio_rustls::StartHandshake;
 use tokio_rustls::rustls::server::ClientHello;
 use tokio_rustls::rustls::{CipherSuite, ServerConfig};
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{StartHandshake, TlsStream};
 
 use crate::config::tls::Tls;
+use crate::socket::held::{self, Held};
 use failure::Failure;
 use hello::First;
 
@@ -57,7 +57,7 @@ impl Terms {
 #[derive(Debug)]
 pub enum Accepted {
     /// It has shaken hands.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Held>>),
     /// It speaks HTTP in plain, and has said this; it is to hear that nobody does that here.
     Plain(TcpStream, Bytes),
 }
@@ -86,12 +86,19 @@ impl Terminator {
     pub async fn accept(&self, mut tcp: TcpStream) -> Result<Accepted, Failure> {
         let shaking = async {
             let hello = match hello::hear(&mut tcp).await? {
-                First::Hello(hello) => StartHandshake::from_parts(*hello, tcp),
+                First::Hello(hello) => StartHandshake::from_parts(*hello, Held::from(tcp)),
                 First::Http(read) => return Ok(Accepted::Plain(tcp, read)),
             };
             let config = self.current.load().of(&hello.client_hello());
-            let shaken = hello.into_stream(config).await;
-            shaken.map(|stream| Accepted::Tls(Box::new(stream))).map_err(|error| Failure::of(&error))
+            match hello.into_stream(config).into_fallible().await {
+                Ok(stream) => {
+                    held::settle(stream).await.map(Accepted::Tls).map_err(|error| Failure::of(&error))
+                }
+                Err((error, held)) => {
+                    held.give_up().await;
+                    Err(Failure::of(&error))
+                }
+            }
         };
         tokio::time::timeout(self.limit, shaking).await.unwrap_or(Err(Failure::Timeout))
     }

@@ -1,17 +1,18 @@
 //! How a client begins on a port that speaks TLS: in pieces, at length, badly, or in plain.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, ClientConnection, StreamOwned};
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 
 use crate::harness::PATIENCE;
-use crate::harness::certificates::{Authority, ONE, failed, start};
+use crate::harness::certificates::{Authority, ONE, failed, s_client, start};
 use crate::harness::client::{Client, request};
-use crate::harness::handshake::{Stream, believer};
-use crate::harness::scopegate::Scopegate;
+use crate::harness::handshake::{Stream, believer, shake};
+use crate::harness::scopegate::{Scopegate, Setup};
 use crate::harness::upstream::Upstream;
 
 fn secured(upstream: &Upstream) -> (Scopegate, Authority) {
@@ -90,4 +91,39 @@ fn what_was_read_in_plain_is_answered_in_plain() {
     }
     failed(&scopegate, "not_tls");
     assert!(upstream.seen().is_empty());
+}
+
+#[test]
+fn who_is_turned_away_hears_why() {
+    let (upstream, authority) = (Upstream::start(), Authority::new());
+    let tls = format!("{ONE}, min_version: '1.3', client_certificates: {{ ca: ca.pem, required: true }}");
+    let scopegate = start(&upstream, &tls, |folder| {
+        authority.server(&["a.example"]).write(folder, "a");
+        fs::write(folder.join("ca.pem"), &authority.pem).expect("a file");
+    });
+    // Before hands are shaken, and behind that, where the client believes that they are.
+    let told = s_client(scopegate.address, &["-tls1_2"]);
+    assert!(told.contains("alert protocol version"), "{told}");
+    let config = Arc::new(believer(&authority, None, |_| {}));
+    let mut stream = shake(scopegate.address, "a.example", &config).expect("it believes so");
+    let told = stream.read(&mut [0]).expect_err("an alert").to_string();
+    assert!(told.contains("CertificateRequired"), "{told}");
+}
+
+#[test]
+fn a_ticket_that_no_answer_took_along_comes_with_the_end() {
+    let (upstream, authority) = (Upstream::start(), Authority::new());
+    let listen = format!("listen: [{{ address: 127.0.0.1:0, tls: {{ {ONE} }} }}]");
+    let setup = Setup::new(&upstream).with("listen: [{ address: 127.0.0.1:0 }]", &listen);
+    let folder = setup.and("timeouts: { head: 100ms }").write();
+    authority.server(&["a.example"]).write(folder.path(), "a");
+    let scopegate = Scopegate::start(folder);
+    scopegate.ready();
+    let config = Arc::new(believer(&authority, None, |_| {}));
+    let mut stream = shake(scopegate.address, "a.example", &config).expect("a handshake");
+    assert_eq!(stream.read(&mut [0]).expect("an end that was said"), 0);
+    assert!(stream.conn.tls13_tickets_received() > 0);
+    drop(stream);
+    let again = shake(scopegate.address, "a.example", &config).expect("a handshake");
+    assert_eq!(again.conn.handshake_kind(), Some(HandshakeKind::Resumed));
 }

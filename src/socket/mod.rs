@@ -1,5 +1,7 @@
 //! A TCP connection, bare or under TLS, that is read and written in the same way.
 
+pub mod held;
+
 use std::io::{self, ErrorKind, IoSlice, Write as _};
 use std::net::Shutdown;
 use std::pin::Pin;
@@ -11,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use held::Held;
+
 /// A TCP connection, bare or under TLS. Dropping it sends no `close_notify`: only [`AsyncWrite::poll_shutdown`] and
 /// [`Socket::say_goodbye`] do, so that what is cut never looks whole (RFC 8446, 6.1).
 #[derive(Debug)]
@@ -18,7 +22,7 @@ pub enum Socket {
     /// Bare.
     Plain(TcpStream),
     /// Under TLS, whichever end we are. In a box, so that a bare one costs no more than it must.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Held>>),
 }
 
 impl From<TcpStream> for Socket {
@@ -33,7 +37,7 @@ impl Socket {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
+            Self::Tls(tls) => tls.get_ref().0.tcp(),
         }
     }
 
