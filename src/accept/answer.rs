@@ -27,6 +27,8 @@ pub(super) struct Terms {
     pub(super) head_only: bool,
     /// The connection may stay.
     pub(super) keeps_alive: bool,
+    /// The client itself has said that it sends no other.
+    pub(super) is_last: bool,
     /// How long the client may take nothing.
     pub(super) patience: Duration,
 }
@@ -51,13 +53,15 @@ pub(super) enum Sent {
     Free,
     /// The answer is whole, and the last.
     Last,
+    /// The same, and the client, which knew that, may send nothing more.
+    Over,
     /// The client has left, or has been cut off.
     Gone,
 }
 
 impl Terms {
     pub(super) fn new(method: &Method, version: Version, keeps_alive: bool, patience: Duration) -> Self {
-        Self { version, head_only: *method == Method::HEAD, keeps_alive, patience }
+        Self { version, head_only: *method == Method::HEAD, keeps_alive, is_last: false, patience }
     }
 
     /// Of a request that cannot be read: there is no other behind it.
@@ -75,6 +79,7 @@ pub(super) async fn send<B: Taken>(link: &Link, terms: Terms, answer: Answer<B>)
     let Answer { mut body, .. } = answer;
     let patience = body.patience().unwrap_or(terms.patience);
     let mut pieces = Pieces::new(text);
+    let mut over = false;
     let mut more = ends != Ends::Nothing && (ends == Ends::Chunked || !body.is_end_stream());
     let sent = poll_fn(|cx| {
         loop {
@@ -107,6 +112,8 @@ pub(super) async fn send<B: Taken>(link: &Link, terms: Terms, answer: Answer<B>)
                 }
             }
             if pieces.is_written() {
+                // The end of the connection goes with the end of the answer.
+                over = terms.is_last && ends != Ends::Close && link.say_goodbye(cx);
                 return link.poll_flush(cx, patience).map_err(|_| ());
             }
             match pieces.poll_write(|parts| link.poll_write(cx, parts, patience)) {
@@ -118,17 +125,21 @@ pub(super) async fn send<B: Taken>(link: &Link, terms: Terms, answer: Answer<B>)
     })
     .await;
     match sent {
+        Ok(()) if over => Sent::Over,
         Ok(()) if keeps_alive => Sent::Free,
         Ok(()) => Sent::Last,
-        Err(()) => gone(link, &mut body, ends),
+        Err(()) => gone(link, &mut body, ends, patience).await,
     }
 }
 
 /// The client has left, or is cut off.
-fn gone(link: &Link, body: &mut impl Taken, ends: Ends) -> Sent {
+async fn gone(link: &Link, body: &mut impl Taken, ends: Ends, patience: Duration) -> Sent {
     if link.peer.is_late() {
         body.too_slow();
     }
+    // What came before a fault is sent, but to who may get nothing more.
+    poll_fn(|cx| Poll::Ready(body.poll_cut(cx).is_pending() && link.poll_flush(cx, patience).is_ready()))
+        .await;
     if ends == Ends::Close {
         link.reset();
     }

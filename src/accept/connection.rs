@@ -26,10 +26,10 @@ enum Speaks {
     Tls,
 }
 
-/// Serves a connection to its end.
-pub(super) async fn serve<D: Door>(socket: Socket, peer: Rc<Peer>, door: Rc<D>) {
+/// Serves a connection, from which this has been read, to its end.
+pub(super) async fn serve<D: Door>(socket: Socket, read: Bytes, peer: Rc<Peer>, door: Rc<D>) {
     let (agreed, tls) = (socket.agreed_on_http2(), socket.is_buffered());
-    let link = Rc::new(Link::new(socket, Bytes::new(), peer, Rc::clone(&door.worker().chunk)));
+    let link = Rc::new(Link::new(socket, read, peer, Rc::clone(&door.worker().chunk)));
     let heard = hear(&link, &*door).await;
     // What was agreed on counts: who speaks the other one all the same is told off by the one that it should speak.
     let agreed = agreed.map(|http2| if http2 { Speaks::Http2 } else { Speaks::Http1 });
@@ -59,7 +59,11 @@ async fn hear(link: &Link, door: &impl Door) -> Option<Speaks> {
     poll_fn(|cx| {
         loop {
             link.peer.watch(cx);
-            let read = match link.poll_read(cx) {
+            let come = match link.take_read() {
+                read if read.is_empty() => link.poll_read(cx),
+                read => Poll::Ready(Ok(read)),
+            };
+            let read = match come {
                 Poll::Ready(Ok(read)) if !read.is_empty() => read,
                 Poll::Ready(Ok(_) | Err(_)) => return Poll::Ready(None),
                 Poll::Pending if link.peer.is_late() => {

@@ -139,8 +139,9 @@ async fn exchange<D: Door>(link: &Rc<Link>, door: &Rc<D>, next: Next, bounds: &B
     };
     // Bytes behind a handshake that came to nothing were meant for a channel: they are no request, whenever they come.
     let keeps_alive = head.keeps_alive() && !head.fields.lists(Kind::Upgrade, "websocket");
-    let terms = Terms::new(&head.method, head.version, keeps_alive, bounds.patience);
     let upgrades = head.fields.has(Kind::Upgrade);
+    let is_last = !head.keeps_alive() && !upgrades;
+    let terms = Terms { is_last, ..Terms::new(&head.method, head.version, keeps_alive, bounds.patience) };
     link.begin(body, asks);
     let reply = {
         // In a box, as the sending: while nothing is asked of it, a connection costs its socket and little else.
@@ -154,7 +155,8 @@ async fn exchange<D: Door>(link: &Rc<Link>, door: &Rc<D>, next: Next, bounds: &B
     // Who ended in the middle of a body has left, as who ended behind one (see `Link::poll_gone`).
     let Some(Reply { answer, switch }) = reply.filter(|_| !link.is_dead()) else { return After::Gone };
     match (Box::pin(answer::send(link, terms, answer)).await, switch) {
-        (Sent::Gone, _) => After::Gone,
+        // Who has asked for the end and has got it is not waited for: it may send nothing more (RFC 9112, 9.6).
+        (Sent::Gone | Sent::Over, _) => After::Gone,
         (Sent::Free | Sent::Last, Some(switch)) => After::Switched(switch),
         // Nor are those behind a switch to something else that we do not know.
         (Sent::Free, None) if upgrades && link.has_read() => After::Last,
@@ -178,7 +180,7 @@ async fn refuse<D: Door>(
     let refusal = door.refuse(&link.peer, head, malformed);
     match Box::pin(answer::send(link, terms, refusal)).await {
         Sent::Free | Sent::Last => After::Last,
-        Sent::Gone => After::Gone,
+        Sent::Gone | Sent::Over => After::Gone,
     }
 }
 

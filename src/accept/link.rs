@@ -92,18 +92,14 @@ impl Link {
         self.chunk.poll_fill(cx, Pin::new(&mut *self.socket.borrow_mut()))
     }
 
-    /// Writes what it can of these parts; an error where the client takes nothing for too long.
+    /// Writes what it can of these parts, which TLS may hold back; an error where the client takes nothing for too long.
     pub(super) fn poll_write(
         &self,
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
         limit: Duration,
     ) -> Poll<io::Result<usize>> {
-        let mut socket = self.socket.borrow_mut();
-        let written = match parts {
-            [only] => Pin::new(&mut *socket).poll_write(cx, only),
-            several => Pin::new(&mut *socket).poll_write_vectored(cx, several),
-        };
+        let written = self.socket.borrow_mut().poll_put(cx, parts);
         if written.is_pending() { self.poll_late(cx, limit).map(Err) } else { written }
     }
 
@@ -258,6 +254,16 @@ impl Link {
             }
             Ok(_) | Err(_) => Poll::Ready(()),
         }
+    }
+
+    /// Says goodbye, with the next flush, to a client that sends no other request, where nothing of it is left to be read;
+    /// false where something is.
+    pub(super) fn say_goodbye(&self, cx: &mut Context<'_>) -> bool {
+        let over = self.poll_gone(cx).is_pending() && self.is_whole() && !self.has_read();
+        if over {
+            self.socket.borrow_mut().say_goodbye();
+        }
+        over
     }
 
     /// Nobody serves it any more, or nobody should: the client has ended in the middle of a body.

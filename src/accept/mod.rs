@@ -216,6 +216,8 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
+    // What it accepts has this from it, and need not be told so one by one.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
@@ -253,8 +255,6 @@ fn take<D: Door>(stream: TcpStream, address: SocketAddr, entrance: &Entrance, do
     }
     let most = if trusted { Most { of_one: None, ..most } } else { most };
     let Some(place) = Crowd::enter(crowd, peer.ip, most, || make_room(open, &**door)) else { return };
-    // A failure here means that the client has gone already; reading will say so.
-    let _ = stream.set_nodelay(true);
     let (entered, door) = (Open::connect(open, &peer), Rc::clone(door));
     let Entrance { proxy_protocol: proxied, tls, .. } = entrance.clone();
     tokio::task::spawn_local(async move {
@@ -268,12 +268,12 @@ fn take<D: Door>(stream: TcpStream, address: SocketAddr, entrance: &Entrance, do
             peer.counts_in(place.streams());
         }
         let socket = match tls {
-            None => Some(Socket::Plain(stream)),
+            None => Some((Socket::Plain(stream), Bytes::new())),
             // In a box, which is gone when the handshake is.
             Some(tls) => Box::pin(shake(stream, &tls, &peer, &*door)).await,
         };
-        if let Some(socket) = socket {
-            connection::serve(socket, peer, door).await;
+        if let Some((socket, read)) = socket {
+            connection::serve(socket, read, peer, door).await;
         }
         drop((entered, place));
     });
@@ -288,10 +288,15 @@ pub fn make_room(open: &Open, door: &impl Door) -> bool {
     made
 }
 
-/// Shakes hands over TLS; `None` where that fails, or the connection is to end. Who speaks HTTP instead is served, so that
-/// it can be told what is wrong in the form that it knows. Until it has, nothing is lost with it: it
-/// makes room for others, and holds up no drain.
-async fn shake<D: Door>(stream: TcpStream, tls: &Terminator, peer: &Peer, door: &D) -> Option<Socket> {
+/// Shakes hands over TLS; says what has been read that is no TLS, too. `None` where that fails, or the connection is to end.
+/// Who speaks HTTP instead is served, so that it can be told what is wrong in the form that it knows. Until it has, nothing
+/// is lost with it: it makes room for others, and holds up no drain.
+async fn shake<D: Door>(
+    stream: TcpStream,
+    tls: &Terminator,
+    peer: &Peer,
+    door: &D,
+) -> Option<(Socket, Bytes)> {
     peer.idle(door.bounds().idle);
     let closing = poll_fn(|cx| {
         peer.watch(cx);
@@ -302,10 +307,10 @@ async fn shake<D: Door>(stream: TcpStream, tls: &Terminator, peer: &Peer, door: 
         () = closing => return None,
     };
     match shaken {
-        Ok(Accepted::Plain(tcp)) => {
+        Ok(Accepted::Plain(tcp, read)) => {
             door.unshaken(peer, &Failure::NotTls);
             peer.has_come_in_plain();
-            Some(Socket::Plain(tcp))
+            Some((Socket::Plain(tcp), read))
         }
         Ok(Accepted::Tls(stream)) => {
             let session = stream.get_ref().1;
@@ -313,11 +318,28 @@ async fn shake<D: Door>(stream: TcpStream, tls: &Terminator, peer: &Peer, door: 
             if let Some(leaf) = session.peer_certificates().and_then(<[_]>::first) {
                 peer.has_proved(subject::of(leaf).map(Rc::from));
             }
-            Some(Socket::Tls(Box::new((*stream).into())))
+            Some((Socket::Tls(stream), Bytes::new()))
         }
         Err(why) => {
             door.unshaken(peer, &why);
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_accepted_waits_for_nothing_before_it_sends() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            // Not every machine has both.
+            let Ok(listeners) = bind(address.parse().unwrap(), 1) else { continue };
+            let _client = std::net::TcpStream::connect(listeners[0].local_addr().unwrap()).unwrap();
+            listeners[0].set_nonblocking(false).unwrap();
+            let (accepted, _) = listeners[0].accept().unwrap();
+            assert!(accepted.nodelay().unwrap(), "{address}");
         }
     }
 }

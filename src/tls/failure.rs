@@ -111,12 +111,17 @@ impl Failure {
     }
 
     /// What ended a handshake.
+    pub(super) fn of(error: &io::Error) -> Self {
+        inner(error).map_or(Self::Gone, Self::from)
+    }
+}
+
+impl From<&Error> for Failure {
     #[allow(
         clippy::wildcard_enum_match_arm,
         reason = "rustls may add to these, and what it adds has a label"
     )]
-    pub(super) fn of(error: &io::Error) -> Self {
-        let Some(error) = inner(error) else { return Self::Gone };
+    fn from(error: &Error) -> Self {
         match error {
             Error::NoApplicationProtocol => Self::NoSharedAlpn,
             Error::NoCertificatesPresented => Self::ClientCertificateMissing,

@@ -3,6 +3,7 @@
 pub mod believed;
 pub mod expiry;
 pub mod failure;
+mod hello;
 pub mod identity;
 mod names;
 pub mod originator;
@@ -14,14 +15,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::rustls::server::{Acceptor, ClientHello};
+use tokio_rustls::rustls::server::ClientHello;
 use tokio_rustls::rustls::{CipherSuite, ServerConfig};
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{StartHandshake, TlsStream};
 
 use crate::config::tls::Tls;
+use crate::socket::held::{self, Held};
 use failure::Failure;
+use hello::First;
 
 /// The first byte of a TLS record that begins a handshake (RFC 8446, 5.1).
 pub const HANDSHAKE: u8 = 22;
@@ -54,9 +57,9 @@ impl Terms {
 #[derive(Debug)]
 pub enum Accepted {
     /// It has shaken hands.
-    Tls(Box<TlsStream<TcpStream>>),
-    /// It speaks HTTP in plain, and is to hear that nobody does that here.
-    Plain(TcpStream),
+    Tls(Box<TlsStream<Held>>),
+    /// It speaks HTTP in plain, and has said this; it is to hear that nobody does that here.
+    Plain(TcpStream, Bytes),
 }
 
 /// What ends the TLS of a listener's clients. All workers have the same; a change of the files is one for the next
@@ -80,20 +83,22 @@ impl Terminator {
     }
 
     /// Shakes hands; the connection of who does not is closed, but for one that looks like HTTP.
-    pub async fn accept(&self, tcp: TcpStream) -> Result<Accepted, Failure> {
+    pub async fn accept(&self, mut tcp: TcpStream) -> Result<Accepted, Failure> {
         let shaking = async {
-            let mut first = [0];
-            match tcp.peek(&mut first).await {
-                Ok(1..) if first == [HANDSHAKE] => {}
-                // As every method begins that anybody uses.
-                Ok(1..) if first[0].is_ascii_uppercase() => return Ok(Accepted::Plain(tcp)),
-                Ok(1..) => return Err(Failure::NotTls),
-                Ok(0) | Err(_) => return Err(Failure::Gone),
-            }
-            let failed = |error| Failure::of(&error);
-            let hello = LazyConfigAcceptor::new(Acceptor::default(), tcp).await.map_err(failed)?;
+            let hello = match hello::hear(&mut tcp).await? {
+                First::Hello(hello) => StartHandshake::from_parts(*hello, Held::from(tcp)),
+                First::Http(read) => return Ok(Accepted::Plain(tcp, read)),
+            };
             let config = self.current.load().of(&hello.client_hello());
-            hello.into_stream(config).await.map(|stream| Accepted::Tls(Box::new(stream))).map_err(failed)
+            match hello.into_stream(config).into_fallible().await {
+                Ok(stream) => {
+                    held::settle(stream).await.map(Accepted::Tls).map_err(|error| Failure::of(&error))
+                }
+                Err((error, held)) => {
+                    held.give_up().await;
+                    Err(Failure::of(&error))
+                }
+            }
         };
         tokio::time::timeout(self.limit, shaking).await.unwrap_or(Err(Failure::Timeout))
     }

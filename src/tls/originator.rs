@@ -16,6 +16,7 @@ use crate::config::problem::Problem;
 use crate::config::tls::Pair;
 use crate::config::trust::Trust;
 use crate::socket::Socket;
+use crate::socket::held::{self, Held};
 
 /// HTTP/2, as TLS names it (RFC 9113, 3.2).
 const HTTP2: &[u8] = b"h2";
@@ -111,9 +112,17 @@ impl Originator {
             // The sessions that may be resumed are shared all the same.
             Arc::make_mut(&mut config).alpn_protocols = offer.names();
         }
-        let stream = TlsConnector::from(config).connect(self.written.server_name.clone(), tcp).await?;
+        let connecting =
+            TlsConnector::from(config).connect(self.written.server_name.clone(), Held::from(tcp));
+        let stream = match connecting.into_fallible().await {
+            Ok(stream) => held::settle(stream).await?,
+            Err((error, held)) => {
+                held.give_up().await;
+                return Err(error);
+            }
+        };
         let http2 = offer.chosen(stream.get_ref().1.alpn_protocol())?;
-        Ok((Socket::Tls(Box::new(stream.into())), http2))
+        Ok((Socket::Tls(stream), http2))
     }
 
     /// Shakes hands, and waits for it; for who asks whether it would work.

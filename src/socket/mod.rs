@@ -1,6 +1,8 @@
 //! A TCP connection, bare or under TLS, that is read and written in the same way.
 
-use std::io::{self, ErrorKind, IoSlice};
+pub mod held;
+
+use std::io::{self, ErrorKind, IoSlice, Write as _};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -11,14 +13,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-/// A TCP connection, bare or under TLS. Dropping it sends no `close_notify`: only [`AsyncWrite::poll_shutdown`] does, so
-/// that what is cut never looks whole (RFC 8446, 6.1).
+use held::Held;
+
+/// A TCP connection, bare or under TLS. Dropping it sends no `close_notify`: only [`AsyncWrite::poll_shutdown`] and
+/// [`Socket::say_goodbye`] do, so that what is cut never looks whole (RFC 8446, 6.1).
 #[derive(Debug)]
 pub enum Socket {
     /// Bare.
     Plain(TcpStream),
     /// Under TLS, whichever end we are. In a box, so that a bare one costs no more than it must.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Held>>),
 }
 
 impl From<TcpStream> for Socket {
@@ -33,7 +37,7 @@ impl Socket {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
+            Self::Tls(tls) => tls.get_ref().0.tcp(),
         }
     }
 
@@ -50,6 +54,32 @@ impl Socket {
     #[must_use]
     pub fn is_buffered(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    /// Writes what it can of these parts. Under TLS that rests in here until it is flushed, while there is room.
+    pub fn poll_put(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if let Self::Tls(tls) = self {
+            let mut writer = match &mut **tls {
+                TlsStream::Client(stream) => stream.get_mut().1.writer(),
+                TlsStream::Server(stream) => stream.get_mut().1.writer(),
+            };
+            match writer.write_vectored(parts) {
+                // It is full: some of what rests is sent first.
+                Ok(0) => {}
+                put => return Poll::Ready(put),
+            }
+        }
+        match parts {
+            [only] => Pin::new(self).poll_write(cx, only),
+            several => Pin::new(self).poll_write_vectored(cx, several),
+        }
+    }
+
+    /// Under TLS, the next flush says that nothing more is written.
+    pub fn say_goodbye(&mut self) {
+        if let Self::Tls(tls) = self {
+            tls.get_mut().1.send_close_notify();
+        }
     }
 
     /// Ends the TCP connection for everybody who reads or writes on it, without a goodbye.
