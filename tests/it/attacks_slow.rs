@@ -140,7 +140,7 @@ fn answers_that_are_not_taken_end_however_small_they_are() {
 #[test]
 fn who_takes_a_little_now_and_then_is_waited_for() {
     let upstream = Upstream::with(|exchange| exchange.reply("200 OK", "", &"x".repeat(40)));
-    let scopegate = Setup::new(&upstream).and("timeouts: { idle: 400ms }").start();
+    let scopegate = Setup::new(&upstream).and("timeouts: { idle: 1s }").start();
     let mut frames = Frames::connect(scopegate.address, &windows(1));
     frames.send(many(1, "GET", "/health"));
     for _ in 0..39 {

@@ -62,13 +62,17 @@ fn who_asks_for_the_end_gets_it_with_the_answer() {
             (request("POST", "/api/v1/webhooks/chunked", CLOSE, "body"), "\r\n5\r\nhello\r\n0\r\n\r\n"),
             (request("GET", "/nowhere", CLOSE, ""), ""),
         ] {
-            let mut stream = connect(&scopegate);
-            let began = Instant::now();
-            let answer = ask(&mut *stream, &request).expect("an answer, and an end that was said");
-            assert!(answer.starts_with("HTTP/1.1 ") && answer.ends_with(wanted), "{answer}");
-            // It has not ended itself.
-            eventually("the end", || (scopegate.metric("scopegate_connections") == 0.0).then_some(()));
-            assert!(began.elapsed() < SOON, "{request}");
+            let is_soon = |_| {
+                let mut stream = connect(&scopegate);
+                let began = Instant::now();
+                let answer = ask(&mut *stream, &request).expect("an answer, and an end that was said");
+                assert!(answer.starts_with("HTTP/1.1 ") && answer.ends_with(wanted), "{answer}");
+                // It has not ended itself.
+                eventually("the end", || (scopegate.metric("scopegate_connections") == 0.0).then_some(()));
+                began.elapsed() < SOON
+            };
+            // A machine may be busy now and then; who lingers does so each time.
+            assert!((0..3).any(is_soon), "{request}");
         }
     }
 }
