@@ -4,7 +4,6 @@
 //! connection, or what only we may say, is left out, and what we say ourselves comes last, so that nothing a client
 //! lists in `Connection` can take it away again.
 
-use std::io::Write as _;
 use std::rc::Rc;
 
 use http::header::{CONNECTION, HeaderName, HeaderValue};
@@ -88,8 +87,9 @@ pub fn write(
     match announced {
         Announced::Nothing if seen.has(Kind::Length) => out.extend_from_slice(b"content-length: 0\r\n"),
         Announced::Nothing => {}
-        // Writing to memory cannot fail.
-        Announced::Length(length) => _ = write!(out, "content-length: {length}\r\n"),
+        Announced::Length(length) => {
+            line(&mut out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
+        }
         Announced::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     out.extend_from_slice(b"\r\n");

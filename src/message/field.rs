@@ -143,16 +143,18 @@ impl Kind {
     pub fn of(name: &[u8]) -> Self {
         let letter = name.first().map_or(0, |first| first.to_ascii_lowercase().wrapping_sub(b'a'));
         let names = NAMES.get(usize::from(letter)).copied().unwrap_or_default();
+        if let Some((_, kind)) = names.iter().find(|(known, _)| is(name, known)) {
+            return *kind;
+        }
+        let is_folded = name.iter().any(|byte| is_folded(*byte));
         let begins = |start: &str| name.get(..start.len()).is_some_and(|begin| is_spelling(begin, start));
-        let found = match names.iter().find(|(known, _)| is_spelling(name, known)) {
+        let found = match names.iter().find(|(known, _)| is_folded && is_spelling(name, known)) {
             None if letter == b'x' - b'a' => FAMILIES.iter().find(|(start, _)| begins(start)),
             found => found,
         };
         match found {
             None => Self::Plain,
-            Some((_, kind)) if *kind != Self::Override && name.iter().any(|byte| is_folded(*byte)) => {
-                Self::Forged
-            }
+            Some((_, kind)) if *kind != Self::Override && is_folded => Self::Forged,
             Some((_, kind)) => *kind,
         }
     }
@@ -176,6 +178,14 @@ impl Kind {
 /// CGI, and what came of it, has one letter for all of them.
 fn is_folded(byte: u8) -> bool {
     byte == b'_' || byte == b'.'
+}
+
+/// Whether a name is this one in any case. Its bytes are those of a token (RFC 9110, 5.6.2): `| 0x20` makes letters small,
+/// and makes no other of them one that stands in a name of ours.
+fn is(name: &[u8], known: &str) -> bool {
+    // Without a way out in the middle, so that many bytes are looked at at once.
+    let differs = |any: u8, (byte, wanted): (&u8, u8)| any | (byte | 0x20) ^ wanted;
+    name.len() == known.len() && name.iter().zip(known.bytes()).fold(0, differs) == 0
 }
 
 /// Whether a name in any case is this one, or becomes it once `_` and `.` are read as `-`.

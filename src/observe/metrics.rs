@@ -182,7 +182,7 @@ impl Metrics {
             lines_dropped: counter(r, "scopegate_access_log_dropped_total", "Access log lines that nobody read in time."),
             events_dropped: counter(r, "scopegate_events_dropped_total", "Events that nobody read in time."),
             untrusted_forwarded: counter(r, "scopegate_untrusted_forwarded_total", "Requests with X-Forwarded-Proto from a peer outside trusted_proxies."),
-            reloads: counters(r, "scopegate_reloads_total", "Changes of the configuration or of a keys file.", &["file", "result"]),
+            reloads: counters(r, "scopegate_reloads_total", "Changes of the configuration, of a keys file, or of certificates.", &["file", "result"]),
             config_info: gauges(r, "scopegate_config_info", "1 for the configuration in force.", &["hash"]),
             config_generation: gauge(r, "scopegate_config_generation", "Counts the configurations that have been in force."),
             config_loaded: gauge(r, "scopegate_config_loaded_timestamp_seconds", "When the configuration in force was put in force."),
