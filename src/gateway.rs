@@ -192,7 +192,7 @@ impl Gateway {
         };
         let timeouts = &permit.route.timeouts;
         let until = self.client.until(timeouts);
-        let (target, at) = (Target { upstream, timeouts, until }, exchange.record.at);
+        let (target, at) = (&Target { upstream, timeouts, until }, exchange.record.at);
         let (guest, progress) = (exchange.guest.as_ref(), &mut exchange.progress);
         // In a box of its own: what is refused needs no room for it.
         let forwarding = Box::pin(async {

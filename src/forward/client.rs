@@ -110,12 +110,13 @@ impl Client {
     /// Sends a request and waits for the head of its answer.
     ///
     /// A kept connection may have died without our knowing. A request that was never written is sent again on a
-    /// fresh one; one that was written only where that cannot do anything twice (RFC 9110, 9.2.2).
+    /// fresh one; one that was written only where that cannot do anything twice (RFC 9110, 9.2.2). What is left of it after
+    /// the answer's head is for [`Lease::sends_on`].
     pub async fn send(
         self: &Rc<Self>,
-        target: Target<'_>,
+        target: &Target<'_>,
         method: &Method,
-        mut upload: Upload,
+        upload: &mut Upload,
     ) -> Result<Answered, Fault> {
         let Target { upstream, timeouts, .. } = target;
         let mut kept = self.take(upstream, timeouts);
@@ -139,10 +140,9 @@ impl Client {
                 keeps_alive: false,
                 going: None,
             };
-            match lease.exchange(method, target, &mut upload).await {
+            match lease.exchange(method, target, upload).await {
                 Ok((head, rest)) => {
                     lease.keeps_alive = head.keeps_alive;
-                    lease.going = lease.go_on(upload);
                     return Ok(Answered { head, rest, lease });
                 }
                 Err(Fault::Closed(_)) if was_kept && upload.rewind(is_idempotent(method)) => {
@@ -160,7 +160,7 @@ impl Client {
     }
 
     /// How long a connection may take to be made, of what is left.
-    pub(super) fn limit(&self, Target { timeouts, until, .. }: Target<'_>) -> Duration {
+    pub(super) fn limit(&self, Target { timeouts, until, .. }: &Target<'_>) -> Duration {
         let left = until.map(|until| until.saturating_duration_since(self.clock().now()));
         left.map_or(timeouts.connect, |left| left.min(timeouts.connect))
     }
@@ -212,7 +212,7 @@ impl Client {
     }
 
     /// Keeps a connection of HTTP/1 that was not meant to be one.
-    pub(super) fn keep_new(&self, target: Target<'_>, socket: Socket, address: SocketAddr) {
+    pub(super) fn keep_new(&self, target: &Target<'_>, socket: Socket, address: SocketAddr) {
         self.keep(target.upstream, self.wires.open(socket, address), target.timeouts.pool);
     }
 
@@ -229,7 +229,7 @@ impl Client {
     /// Tries each address, beginning with the one whose turn it is, in the time that one may take.
     pub(super) async fn connect<T>(
         &self,
-        target: Target<'_>,
+        target: &Target<'_>,
         dial: impl AsyncFn(SocketAddr) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let Target { upstream, timeouts, .. } = target;
@@ -300,10 +300,10 @@ impl Lease {
     async fn exchange(
         &self,
         method: &Method,
-        Target { timeouts, until, .. }: Target<'_>,
+        Target { timeouts, until, .. }: &Target<'_>,
         upload: &mut Upload,
     ) -> Result<(Head, Bytes), Fault> {
-        self.wire.watch.begin(timeouts, until);
+        self.wire.watch.begin(timeouts, *until);
         let (mut sending, mut read, mut informational) = (true, Bytes::new(), 0);
         let mut gathered = Gathered::default();
         poll_fn(|cx| {
@@ -341,9 +341,10 @@ impl Lease {
     }
 
     /// What is left of the request goes on beside the answer.
-    fn go_on(&self, mut upload: Upload) -> Option<Going> {
+    #[must_use]
+    pub fn sends_on(mut self, mut upload: Upload) -> Self {
         if self.wire.watch.is_sent() {
-            return None;
+            return self;
         }
         let (wire, progress) = (Rc::clone(&self.wire), upload.progress().cloned());
         let task = tokio::task::spawn_local(async move {
@@ -357,7 +358,8 @@ impl Lease {
             progress.goes_on_in(task.abort_handle());
         }
         self.wire.watch.uploaded_by(task.abort_handle());
-        Some(Going(Some(Rc::clone(&self.wire))))
+        self.going = Some(Going(Some(Rc::clone(&self.wire))));
+        self
     }
 
     fn broken(&self, broken: Broken) -> Fault {

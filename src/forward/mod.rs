@@ -64,7 +64,7 @@ pub struct Switched {
 /// Sends an admitted request to the upstream of its surface.
 pub async fn forward(
     client: &Rc<Client>,
-    target: Target<'_>,
+    target: &Target<'_>,
     permit: &Permit<'_>,
     head: &Head,
     body: Incoming,
@@ -89,8 +89,9 @@ pub async fn forward(
     let text = headers::write(head, host, announced, permit, outbound);
     let intake = Intake::new(body, announced, outbound.body_most);
     *progress = intake.progress().cloned();
-    let upload = Upload::new(text, intake);
-    let Answered { head: answer, rest, lease } = client.send(target, &head.method, upload).await?;
+    let mut upload = Upload::new(text, intake);
+    let Answered { head: answer, rest, lease } = client.send(target, &head.method, &mut upload).await?;
+    let lease = lease.sends_on(upload);
     let status = answer.status;
     match permit.ask {
         Ask::Channel if status == StatusCode::SWITCHING_PROTOCOLS => {
@@ -124,7 +125,7 @@ enum Sent {
 
 async fn over_http2(
     client: &Rc<Client>,
-    target: Target<'_>,
+    target: &Target<'_>,
     permit: &Permit<'_>,
     head: &Head,
     (body, announced): (Incoming, Announced),

@@ -61,7 +61,7 @@ struct Failed {
 /// has gone only where that cannot do anything twice (RFC 9110, 9.2.2).
 pub(super) async fn send(
     client: &Client,
-    target: Target<'_>,
+    target: &Target<'_>,
     mut stream: Rc<Stream>,
     outgoing: Outgoing,
 ) -> Result<(Head, Body), Fault> {
@@ -91,7 +91,7 @@ pub(super) async fn send(
 /// Sends a request and reads the head of the answer, whichever comes first.
 async fn exchange(
     stream: &Stream,
-    target: Target<'_>,
+    target: &Target<'_>,
     request: Request<()>,
     sending: &mut Sending,
 ) -> Result<(Head, RecvStream), Failed> {

@@ -50,7 +50,7 @@ impl Pool {
     pub(in crate::forward) async fn place(
         &self,
         client: &Client,
-        target: Target<'_>,
+        target: &Target<'_>,
         but: &[Rc<Connection>],
     ) -> Result<Option<Rc<Stream>>, Fault> {
         let Target { upstream, timeouts, .. } = target;
@@ -97,7 +97,7 @@ impl Pool {
     /// The right to connect, as soon as nobody else does; waited for as long as a connection may take.
     async fn turn<'s>(
         client: &Client,
-        target: Target<'_>,
+        target: &Target<'_>,
         side: &'s Side,
     ) -> Result<MutexGuard<'s, ()>, Fault> {
         let Target { upstream, timeouts, .. } = target;

@@ -35,7 +35,7 @@ pub struct Stream {
 
 impl Stream {
     /// Takes a place on a connection, for a request to this target.
-    pub(super) fn begin(connection: Rc<Connection>, target: Target<'_>, clock: &Rc<Clock>) -> Rc<Self> {
+    pub(super) fn begin(connection: Rc<Connection>, target: &Target<'_>, clock: &Rc<Clock>) -> Rc<Self> {
         let used = connection.enter();
         let watch = Watch::new(Rc::clone(clock));
         watch.begin(target.timeouts, target.until);
