@@ -44,7 +44,7 @@ impl Whole {
                 upstream.local_addr().expect("an address")
             );
             std::fs::write(folder.path().join("scopegate.yaml"), config).expect("a file");
-            std::fs::write(folder.path().join("keys.yaml"), "keys: []\n").expect("a file");
+            std::fs::write(folder.path().join("keys.yaml"), "teams: {}\nkeys: []\n").expect("a file");
             spawn_local(answer_all(upstream));
             let files = Files::load(&folder.path().join("scopegate.yaml")).expect("good files").value;
             let metrics = Metrics::new("0");
