@@ -301,13 +301,15 @@ impl Gateway {
 
     /// Looks after what no request waits for (deadlines, old connections, the log's buffer), for as long as the worker lives.
     pub async fn tick(&self) {
+        let workers = self.snapshot().config.fixed.workers.unwrap_or_else(num_cpus::get).max(1);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             let now = Instant::now();
             self.worker.clock.tick(now);
-            self.client.sweep(now, self.snapshot().live().limits.in_flight);
+            // Of all workers together, as many as may be in flight.
+            self.client.sweep(now, self.snapshot().live().limits.in_flight.div_ceil(workers));
             let Worker { open, crowd, .. } = &self.worker;
             open.look(now);
             if crowd.wants_room(self.bounds().connections) && !make_room(open, self) {

@@ -155,6 +155,8 @@ async fn exchange<D: Door>(link: &Rc<Link>, door: &Rc<D>, next: Next, bounds: &B
     // Who ended in the middle of a body has left, as who ended behind one (see `Link::poll_gone`).
     let Some(Reply { answer, switch }) = reply.filter(|_| !link.is_dead()) else { return After::Gone };
     match (Box::pin(answer::send(link, terms, answer)).await, switch) {
+        // Its body is still on its way to the upstream: the socket lives on with that, and so the end is said now.
+        (Sent::Over, _) if Rc::strong_count(link) > 1 => After::Last,
         // Who has asked for the end and has got it is not waited for: it may send nothing more (RFC 9112, 9.6).
         (Sent::Gone | Sent::Over, _) => After::Gone,
         (Sent::Free | Sent::Last, Some(switch)) => After::Switched(switch),

@@ -37,6 +37,8 @@ pub(super) struct Link {
     turn: Cell<u64>,
     /// What is left to be said of [`CONTINUE`].
     asking: Cell<&'static [u8]>,
+    /// Something of it may rest in TLS.
+    rests: Cell<bool>,
     /// The client waits to be asked for its body, and will not be.
     unasked: Cell<bool>,
     /// Nobody reads the body any more.
@@ -64,6 +66,7 @@ impl Link {
             coming: RefCell::new(None),
             turn: Cell::new(0),
             asking: Cell::new(b""),
+            rests: Cell::new(false),
             unasked: Cell::new(false),
             left: Cell::new(false),
             dead: Cell::new(false),
@@ -210,8 +213,14 @@ impl Link {
         while let asking @ [_, ..] = self.asking.get() {
             let written = ready!(Pin::new(&mut *self.socket.borrow_mut()).poll_write(cx, asking))?;
             self.asking.set(asking.get(written..).unwrap_or_default());
+            self.rests.set(true);
         }
-        Pin::new(&mut *self.socket.borrow_mut()).poll_flush(cx)
+        // Where there is nothing, it is not asked: a socket wakes the last who asked, and that may be the answer's to hear.
+        if self.rests.get() {
+            ready!(Pin::new(&mut *self.socket.borrow_mut()).poll_flush(cx))?;
+            self.rests.set(false);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Nobody reads the body any more.

@@ -49,7 +49,8 @@ fn descriptors(limits: &Limits) {
     if setrlimit(Resource::Nofile, most).is_ok() {
         have = most;
     }
-    let need = limits.connections + limits.connections.min(limits.in_flight) + OTHERS;
+    // As many to upstreams may be kept as may be in use.
+    let need = limits.connections + 2 * limits.connections.min(limits.in_flight) + OTHERS;
     if let Some(have) = have.current
         && have < need as u64
     {

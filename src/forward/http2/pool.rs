@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::Instant;
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
@@ -79,8 +80,10 @@ impl Pool {
         let _turn = turn.filter(|_| !side.http1.get());
         let offer = if auto { Offer::Either } else { Offer::Http2 };
         let dialled = client.connect(target, async |address| {
-            let (socket, http2) = dial(upstream, address, offer).await?;
+            let (mut socket, http2) = dial(upstream, address, offer).await?;
             if auto && !http2 {
+                // It may rest before anything is written on it. A failure is found when it is taken.
+                let _ = socket.flush().await;
                 client.keep_new(target, socket, address);
                 return Ok(None);
             }
