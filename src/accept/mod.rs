@@ -329,17 +329,25 @@ async fn shake<D: Door>(
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
     #[test]
     fn what_is_accepted_waits_for_nothing_before_it_sends() {
-        for address in ["127.0.0.1:0", "[::1]:0"] {
-            // Not every machine has both.
-            let Ok(listeners) = bind(address.parse().unwrap(), 1) else { continue };
-            let _client = std::net::TcpStream::connect(listeners[0].local_addr().unwrap()).unwrap();
-            listeners[0].set_nonblocking(false).unwrap();
-            let (accepted, _) = listeners[0].accept().unwrap();
-            assert!(accepted.nodelay().unwrap(), "{address}");
+        let check = |listeners: &[TcpListener]| {
+            let listener = listeners.first().expect("one worker has one");
+            let address = listener.local_addr().expect("an address");
+            let _client = std::net::TcpStream::connect(address).expect("a connection");
+            listener.set_nonblocking(false).expect("a socket");
+            let (accepted, _) = listener.accept().expect("a client");
+            assert!(accepted.nodelay().expect("a socket"), "{address}");
+        };
+        let at = |ip: IpAddr| bind(SocketAddr::new(ip, 0), 1);
+        check(&at(Ipv4Addr::LOCALHOST.into()).expect("every machine has this"));
+        // Not every machine has this.
+        if let Ok(listeners) = at(Ipv6Addr::LOCALHOST.into()) {
+            check(&listeners);
         }
     }
 }
