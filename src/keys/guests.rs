@@ -1,11 +1,11 @@
 //! Requests of a worker that are inside on a key, so that they end with it.
 //!
-//! A request is known here before its key is looked up. So a change of keys that comes in between is seen by the one side
+//! A request is known here before it waits for anything. So a change of keys that comes in between is seen by the one side
 //! or the other: by the look-up, or by the request, which then looks again.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -179,6 +179,12 @@ fn distinct(mut digests: Vec<Digest>) -> Vec<Digest> {
 }
 
 impl<S> Guest<S> {
+    /// Its key is this one's, and ends by itself then.
+    fn is(&self, caller: Option<Caller>, until: Option<SystemTime>) {
+        self.with(|seat| (seat.caller, seat.until) = (caller, until));
+        self.guests.expect(until);
+    }
+
     /// It was admitted to this; `beside` is true for what was shown beside the key.
     pub fn admit(&self, stay: impl Fn(bool) -> S) {
         let mut beside = false;
@@ -297,51 +303,87 @@ impl<S> Drop for Guest<S> {
 pub struct Reception<'k, K, S> {
     keys: &'k K,
     guests: &'k Rc<Guests<S>>,
-    guest: RefCell<Option<Guest<S>>>,
+    arrival: RefCell<Option<Arrival<S>>>,
+}
+
+/// Whose key was looked up.
+#[derive(Debug)]
+enum Arrival<S> {
+    /// It was at hand: nothing has been waited for since, and so nothing can have changed.
+    AtHand { digest: Digest, caller: Option<Caller>, until: Option<SystemTime> },
+    /// It was waited for.
+    Seated(Guest<S>),
 }
 
 impl<'k, K, S> Reception<'k, K, S> {
     /// For one request.
     pub fn new(keys: &'k K, guests: &'k Rc<Guests<S>>) -> Self {
-        Self { keys, guests, guest: RefCell::new(None) }
+        Self { keys, guests, arrival: RefCell::new(None) }
     }
 
     /// Who has come, where a key was looked up.
     pub fn into_guest(self) -> Option<Guest<S>> {
-        self.guest.into_inner()
+        self.seated()
+    }
+
+    /// From now on something may be waited for.
+    fn seated(&self) -> Option<Guest<S>> {
+        Some(match self.arrival.take()? {
+            Arrival::AtHand { digest, caller, until } => {
+                let guest = Guests::enter(self.guests, digest);
+                guest.is(caller, until);
+                guest
+            }
+            Arrival::Seated(guest) => guest,
+        })
     }
 }
 
 impl<K: KeySource, S> KeySource for Reception<'_, K, S> {
     async fn find(&self, presented: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
         loop {
-            let guest = Guests::enter(self.guests, presented.digest);
-            let mut found = self.keys.find(presented).await;
-            if found.is_ok() && guest.with(|seat| matches!(seat.stay, Stay::Moved)) {
-                continue;
-            }
-            if let Ok(Some(Entry { caller, .. })) = &found {
-                guest.with(|seat| seat.caller = Some(caller.clone()));
-            }
-            if let Ok(Some(Entry { state: State::Active { until: Some(until) }, .. })) = &mut found {
-                // It is compared with the time at which the request came, which may have waited past its end.
-                if *until <= SystemTime::now() {
-                    *until = SystemTime::UNIX_EPOCH;
+            let (mut finding, mut guest) = (pin!(self.keys.find(presented)), None);
+            let mut found = poll_fn(|cx| {
+                let polled = finding.as_mut().poll(cx);
+                if polled.is_pending() {
+                    guest.get_or_insert_with(|| Guests::enter(self.guests, presented.digest));
                 }
-                guest.with(|seat| seat.until = Some(*until));
-                self.guests.expect(Some(*until));
+                polled
+            })
+            .await;
+            if let (Ok(Some(Entry { state: State::Active { until: Some(until) }, .. })), Some(_)) =
+                (&mut found, &guest)
+                && *until <= SystemTime::now()
+            {
+                // It is compared with the time at which the request came, which may have waited past its end.
+                *until = SystemTime::UNIX_EPOCH;
             }
-            self.guest.replace(Some(guest));
+            let (caller, until) = match &found {
+                Ok(Some(Entry { caller, state })) => (Some(caller.clone()), state.until()),
+                Ok(None) | Err(_) => (None, None),
+            };
+            let arrival = match guest {
+                Some(guest) if found.is_ok() && guest.with(|seat| matches!(seat.stay, Stay::Moved)) => {
+                    continue;
+                }
+                Some(guest) => {
+                    guest.is(caller, until);
+                    Arrival::Seated(guest)
+                }
+                None => Arrival::AtHand { digest: presented.digest, caller, until },
+            };
+            self.arrival.replace(Some(arrival));
             return found;
         }
     }
 
     async fn find_beside(&self, presented: &Presented<'_>) -> Result<Option<Entry>, SourceError> {
-        let first = self.guest.take();
+        let first = self.seated();
         let found = self.find(presented).await;
-        let beside = self.guest.replace(first);
-        if let Some(first) = &*self.guest.borrow() {
+        let beside = self.seated();
+        if let Some(first) = first {
             first.with(|seat| seat.beside = beside);
+            self.arrival.replace(Some(Arrival::Seated(first)));
         }
         found
     }

@@ -73,6 +73,16 @@ pub enum State {
     TeamDisabled,
 }
 
+impl State {
+    /// When an active key ends by itself, if it does.
+    fn until(self) -> Option<SystemTime> {
+        match self {
+            Self::Active { until } => until,
+            Self::Disabled | Self::TeamDisabled => None,
+        }
+    }
+}
+
 impl Entry {
     /// The same by the key before, which ends with this one at the latest.
     #[must_use]
