@@ -31,8 +31,8 @@ use crate::message::answer::Answer;
 use crate::message::field::Kind;
 use crate::message::fields::Fields;
 use crate::message::head::Head;
-use crate::observe::lines::Lines;
 use crate::observe::metrics::Metrics;
+use crate::observe::observer::Observer;
 use crate::observe::reason::Reason;
 use crate::observe::record::{Id, Path, Record};
 use crate::refuse::{self, Refusal};
@@ -53,8 +53,7 @@ pub struct Exchange {
     pub session: Option<Opened>,
     snapshot: Rc<Held>,
     route: Option<usize>,
-    metrics: Arc<Metrics>,
-    lines: Rc<Lines>,
+    observer: Rc<Observer>,
     in_flight: bool,
 }
 
@@ -81,17 +80,16 @@ impl Exchange {
     /// A request; `None` where what has come is none.
     #[must_use]
     pub fn open(
-        metrics: &Arc<Metrics>,
-        lines: &Rc<Lines>,
+        observer: &Rc<Observer>,
         snapshot: &Rc<Held>,
         head: Option<&Head>,
         peer: &Rc<Peer>,
     ) -> Box<Self> {
         let trusted = peer.is_trusted(&snapshot.live().trusted_proxies);
-        metrics.in_flight.inc();
+        observer.metrics.in_flight.inc();
         let has = |kind| head.is_some_and(|head| head.fields.has(kind));
         if !trusted && has(Kind::ForwardedProto) {
-            metrics.untrusted_forwarded.inc();
+            observer.metrics.untrusted_forwarded.inc();
             warn_of_untrusted(peer);
         }
         let id = request_id(head, trusted);
@@ -111,8 +109,7 @@ impl Exchange {
             session: None,
             snapshot: Rc::clone(snapshot),
             route: None,
-            metrics: Arc::clone(metrics),
-            lines: Rc::clone(lines),
+            observer: Rc::clone(observer),
             in_flight: true,
         })
     }
@@ -133,10 +130,10 @@ impl Exchange {
             Ok(permit) => self.record.caller.clone_from(&permit.caller),
             Err(denial) => {
                 self.record.caller = denial.caller().cloned();
-                if let Denial::ScopeMissing { scopes, layer, .. } = denial {
+                if let Denial::ScopeMissing { missing, layer, .. } = denial {
                     self.record.layer = Some(layer.name());
-                    for scope in scopes.split(' ') {
-                        self.metrics.scope_denied(scope, layer.name());
+                    for scope in missing.names.split(' ') {
+                        self.observer.metrics.scope_denied(scope, layer.name());
                     }
                 }
             }
@@ -212,7 +209,7 @@ impl Exchange {
     /// No upstream works on it any more: it has been answered by us, or a channel goes on.
     pub fn landed(&mut self) {
         if std::mem::take(&mut self.in_flight) {
-            self.metrics.in_flight.dec();
+            self.observer.metrics.in_flight.dec();
         }
     }
 
@@ -249,7 +246,7 @@ impl Exchange {
     /// Where everything is counted.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
+        &self.observer.metrics
     }
 
     fn route(&self) -> Option<&Route> {
@@ -258,7 +255,7 @@ impl Exchange {
 
     /// The client sees a cut, never a clean end.
     fn broke(&mut self, fault: &Fault) {
-        self.record.refused(fault.reason(), Some(fault.detail()));
+        self.record.refused(fault.reason(), Some(fault.detail().into()));
         let upstream = self.surface().and_then(|surface| self.snapshot.upstreams.get(surface.upstream));
         if let Some(upstream) = upstream {
             upstream.meters.fault(fault.reason());
@@ -275,10 +272,10 @@ impl Drop for Exchange {
         let revoked = self.guest.as_ref().and_then(Guest::ended).filter(|_| self.record.reason.is_none());
         if let Some(ended) = revoked {
             let fault = Fault::Revoked(ended.reason);
-            self.record.refused(fault.reason(), Some(fault.detail()));
+            self.record.refused(fault.reason(), Some(fault.detail().into()));
         } else if self.record.reason.is_none() && std::thread::panicking() {
             self.record.reason = Some(Reason::Internal);
-        } else if self.record.reason.is_none() && self.lines.is_ending() {
+        } else if self.record.reason.is_none() && self.observer.lines.is_ending() {
             self.record.reason = Some(Reason::Drained);
         }
         if let (Some(progress), Some(guest)) = (&self.progress, self.guest.take()) {
@@ -286,8 +283,7 @@ impl Drop for Exchange {
         }
         self.landed();
         let route = self.snapshot.meters(self.route);
-        self.metrics.count(&self.record, route);
-        self.lines.write(&self.record, route);
+        self.observer.tell(&self.record, route);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a client is told where we answer ourselves: the one place where a refusal becomes a response.
 
 use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -25,14 +26,11 @@ use crate::observe::record::Id;
 
 /// What a page may read of a refusal beside its body.
 const EXPOSED: &[u8] = b"retry-after, scopegate-reason, www-authenticate, x-request-id";
-/// What most refusals have: fields, and bytes of them.
-const FIELDS: usize = 6;
-const BYTES: usize = 384;
+/// What most refusals have beside what is common to them: fields, and bytes of them.
+const FIELDS: usize = 2;
+const BYTES: usize = 128;
 /// When a 503 of ours may be over, in seconds: long enough that a crowd does not come back at once.
 const RETRY_AFTER: &[u8] = b"1";
-
-/// RFC 6750, 3.1: the key is not, or not any more, good.
-const INVALID_TOKEN: &[u8] = b"Bearer realm=\"scopegate\", error=\"invalid_token\"";
 
 /// Why a request was not forwarded, or did not come back.
 #[derive(Debug)]
@@ -83,11 +81,11 @@ impl Refusal {
 
     /// What the operator is told beside the reason.
     #[must_use]
-    pub fn detail(&self) -> Option<Box<str>> {
+    pub fn detail(&self) -> Option<Arc<str>> {
         match self {
             Self::Malformed(Malformed::Invalid(invalid)) => Some(invalid.to_string().into()),
             Self::Denied(denial) => denial.detail(),
-            Self::Failed(fault) => Some(fault.detail()),
+            Self::Failed(fault) => Some(fault.detail().into()),
             Self::Malformed(Malformed::Late)
             | Self::Insecure { .. }
             | Self::Overloaded
@@ -97,16 +95,9 @@ impl Refusal {
 
     /// What the client is told: a sentence for people.
     #[must_use]
-    pub fn message(&self) -> Cow<'static, str> {
+    pub fn message(&self) -> Cow<'_, str> {
         match self {
-            Self::Denied(Denial::ScopeMissing { scopes, .. }) if scopes.contains(' ') => {
-                ["This API key lacks one or all of the scopes ", &scopes.replace(' ', ", "), "."]
-                    .concat()
-                    .into()
-            }
-            Self::Denied(Denial::ScopeMissing { scopes, .. }) => {
-                ["This API key lacks the scope ", scopes, "."].concat().into()
-            }
+            Self::Denied(Denial::ScopeMissing { missing, .. }) => (&*missing.message).into(),
             Self::Denied(Denial::QueryMissing { name }) => {
                 ["The query parameter ", name, " is required."].concat().into()
             }
@@ -155,39 +146,104 @@ fn reason_of(invalid: Invalid) -> Reason {
     }
 }
 
+/// What all refusals for one reason have in common, made once.
+struct Common {
+    fields: Fields,
+    /// Of a call of gRPC.
+    of_call: Fields,
+    /// The body in each form, up to the request's id.
+    object: Box<[u8]>,
+    text: Box<[u8]>,
+}
+
+/// In the order of [`Reason::ALL`].
+static COMMON: LazyLock<[Common; Reason::COUNT]> = LazyLock::new(|| Reason::ALL.map(Common::of));
+
+impl Common {
+    fn of(reason: Reason) -> Self {
+        let before = |form| before(reason, reason.row().message, form).into();
+        Self {
+            fields: common(reason, b"application/json"),
+            of_call: common(reason, grpc::CONTENT_TYPE),
+            object: before(ErrorForm::Object),
+            text: before(ErrorForm::Text),
+        }
+    }
+
+    fn before(&self, form: ErrorForm) -> &[u8] {
+        match form {
+            ErrorForm::Object => &self.object,
+            ErrorForm::Text => &self.text,
+        }
+    }
+}
+
+fn common(reason: Reason, kind: &[u8]) -> Fields {
+    let mut fields = Fields::default();
+    fields.push_as(Kind::Plain, b"content-type", kind);
+    // A refusal is of this moment and of this key.
+    fields.push_as(Kind::Plain, b"cache-control", b"no-store");
+    fields.push_as(Kind::Reason, SCOPEGATE_REASON, reason.code().as_bytes());
+    if let Some(challenge) = challenge(reason) {
+        fields.push_as(Kind::Plain, b"www-authenticate", challenge);
+    }
+    if matches!(
+        reason,
+        Reason::KeysUnavailable | Reason::KeysBusy | Reason::Overloaded | Reason::ChannelsBusy
+    ) {
+        fields.push(b"retry-after", RETRY_AFTER);
+    }
+    fields
+}
+
+/// How a credential is to be brought, and what was wrong with the one that came (RFC 6750, 3). A request without one is
+/// told no error; a missing scope is named, and so is not here.
+fn challenge(reason: Reason) -> Option<&'static [u8]> {
+    use Reason as R;
+    let bad = matches!(reason, R::KeyMalformed | R::KeyRepeated | R::KeyConflict);
+    let good_for_nothing =
+        matches!(reason, R::KeyUnknown | R::KeyExpired | R::KeyDisabled | R::TeamDisabled | R::KeyRevoked);
+    if reason == R::KeyMissing {
+        Some(b"Bearer realm=\"scopegate\"")
+    } else if bad {
+        Some(b"Bearer realm=\"scopegate\", error=\"invalid_request\"")
+    } else {
+        good_for_nothing.then_some(b"Bearer realm=\"scopegate\", error=\"invalid_token\"")
+    }
+}
+
 /// The answer to a request that is refused, in the terms of its head where that is known: a call of gRPC is told in
 /// fields, and HEAD nothing but fields.
 #[must_use]
 pub fn answer(refusal: &Refusal, form: ErrorForm, id: &Id, head: Option<&Head>) -> Answer<Body> {
     let (reason, is_call) = (refusal.reason(), head.is_some_and(grpc::is_call));
-    let mut fields = Fields::with_capacity(BYTES, FIELDS);
-    let kind = if is_call { grpc::CONTENT_TYPE } else { b"application/json" };
-    fields.push_as(Kind::Plain, b"content-type", kind);
-    // A refusal is of this moment and of this key.
-    fields.push_as(Kind::Plain, b"cache-control", b"no-store");
+    let common = COMMON.get(reason.index()).expect("there is one for every reason");
+    let fields = if is_call { &common.of_call } else { &common.fields };
+    let mut fields = fields.with_room(BYTES, FIELDS);
     fields.push_as(Kind::RequestId, X_REQUEST_ID, id.as_bytes());
-    fields.push_as(Kind::Reason, SCOPEGATE_REASON, reason.code().as_bytes());
     match refusal {
         Refusal::Denied(denial) => denied(&mut fields, denial),
         Refusal::Malformed(_)
         | Refusal::Failed(Fault::Client(Broken::Invalid(_) | Broken::TooLarge) | Fault::ClientTimeout) => {
             fields.push(b"connection", b"close");
         }
-        Refusal::Failed(Fault::Revoked(Reason::KeysUnavailable))
-        | Refusal::Overloaded
-        | Refusal::ChannelsBusy => {
-            fields.push(b"retry-after", RETRY_AFTER);
-        }
-        Refusal::Failed(Fault::Revoked(_)) => fields.push_as(Kind::Plain, b"www-authenticate", INVALID_TOKEN),
-        Refusal::Failed(_) | Refusal::Insecure { location: None } => {}
         Refusal::Insecure { location: Some(location) } => fields.push(b"location", location.as_bytes()),
+        Refusal::Failed(_)
+        | Refusal::Insecure { location: None }
+        | Refusal::Overloaded
+        | Refusal::ChannelsBusy => {}
     }
+    let (row, message) = (reason.row(), refusal.message());
     if is_call {
-        grpc::status(&mut fields, reason.row().grpc, &refusal.message());
+        grpc::status(&mut fields, row.grpc, &message);
         return Answer::new(StatusCode::OK, fields, Body::Empty);
     }
-    let body = Body::Full(body(reason, &refusal.message(), form, id));
-    let mut answer = Answer::new(refusal.status(), fields, body);
+    let body = if message == row.message {
+        body(common.before(form), form, id)
+    } else {
+        body(&before(reason, &message, form), form, id)
+    };
+    let mut answer = Answer::new(refusal.status(), fields, Body::Full(body));
     if head.is_some_and(|head| head.method == Method::HEAD) {
         bodyless(&mut answer);
     }
@@ -201,24 +257,11 @@ fn bodyless(answer: &mut Answer<Body>) {
     answer.body = Body::Empty;
 }
 
-/// The fields that a denial's status asks for.
+/// The fields that a denial's status asks for, and that say more than its reason.
 fn denied(fields: &mut Fields, denial: &Denial) {
     match denial {
-        // RFC 6750, 3: a request without a credential is told how to bring one, and no error.
-        Denial::KeyMissing => fields.push_as(Kind::Plain, b"www-authenticate", b"Bearer realm=\"scopegate\""),
-        Denial::KeyMalformed | Denial::KeyRepeated | Denial::KeyConflict => {
-            fields.push_as(
-                Kind::Plain,
-                b"www-authenticate",
-                b"Bearer realm=\"scopegate\", error=\"invalid_request\"",
-            );
-        }
-        Denial::KeyUnknown | Denial::KeyRefused { .. } | Denial::SessionEnded { .. } => {
-            fields.push_as(Kind::Plain, b"www-authenticate", INVALID_TOKEN);
-        }
-        Denial::ScopeMissing { scopes, .. } => {
-            let error = "Bearer realm=\"scopegate\", error=\"insufficient_scope\", scope=\"";
-            fields.push_as(Kind::Plain, b"www-authenticate", [error, scopes, "\""].concat().as_bytes());
+        Denial::ScopeMissing { missing, .. } => {
+            fields.push_as(Kind::Plain, b"www-authenticate", missing.challenge.as_bytes());
         }
         Denial::MethodUnknown { allow, .. } => fields.push(b"allow", allow.as_bytes()),
         Denial::UpgradeRequired => {
@@ -227,38 +270,47 @@ fn denied(fields: &mut Fields, denial: &Denial) {
             // The one that there is (RFC 6455, 4.2.2).
             fields.push(b"sec-websocket-version", b"13");
         }
-        Denial::KeysUnavailable { .. } => fields.push(b"retry-after", RETRY_AFTER),
         Denial::TargetInvalid
-        | Denial::CertificateMissing
-        | Denial::CertificateUnknown
-        | Denial::CertificateForeign { .. }
         | Denial::HostInvalid
         | Denial::PathAmbiguous(_)
         | Denial::RouteUnknown { .. }
         | Denial::QueryMissing { .. }
         | Denial::HandshakeInvalid
-        | Denial::FlagOff { .. } => {}
+        | Denial::FlagOff { .. }
+        | Denial::KeyMissing
+        | Denial::CertificateMissing
+        | Denial::CertificateUnknown
+        | Denial::CertificateForeign { .. }
+        | Denial::KeyMalformed
+        | Denial::KeyRepeated
+        | Denial::KeyConflict
+        | Denial::KeyUnknown
+        | Denial::KeyRefused { .. }
+        | Denial::KeysUnavailable { .. }
+        | Denial::SessionEnded { .. } => {}
     }
 }
 
-/// Everything in it is ours, from the configuration, or a request id of checked characters: nothing to escape.
-fn body(reason: Reason, message: &str, form: ErrorForm, id: &Id) -> Bytes {
-    let (code, message, id) = (reason.code().as_bytes(), message.as_bytes(), id.as_bytes());
-    let parts: [&[u8]; 7] = match form {
-        ErrorForm::Object => [
-            b"{\"error\":{\"code\":\"",
-            code,
-            b"\",\"message\":\"",
-            message,
-            b"\",\"requestId\":\"",
-            id,
-            b"\"}}",
-        ],
-        ErrorForm::Text => {
-            [b"{\"error\":\"", message, b"\",\"code\":\"", code, b"\",\"requestId\":\"", id, b"\"}"]
+/// A body up to the request's id. Everything in it is ours, or from the configuration: nothing to escape.
+fn before(reason: Reason, message: &str, form: ErrorForm) -> Vec<u8> {
+    let code = reason.code();
+    match form {
+        ErrorForm::Object => {
+            ["{\"error\":{\"code\":\"", code, "\",\"message\":\"", message, "\",\"requestId\":\""]
         }
+        ErrorForm::Text => ["{\"error\":\"", message, "\",\"code\":\"", code, "\",\"requestId\":\""],
+    }
+    .concat()
+    .into()
+}
+
+/// A whole body; an id has checked characters.
+fn body(before: &[u8], form: ErrorForm, id: &Id) -> Bytes {
+    let behind: &[u8] = match form {
+        ErrorForm::Object => b"\"}}",
+        ErrorForm::Text => b"\"}",
     };
-    parts.concat().into()
+    [before, id.as_bytes(), behind].concat().into()
 }
 
 /// Lets the page of this origin read what we answered, where the configuration allows it.

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::accept::crowd::Crowd;
+use crate::accept::Bounds;
+use crate::accept::crowd::{Crowd, Most};
 use crate::accept::drain::Drain;
 use crate::config::sources;
 use crate::config::{Config, Live};
@@ -22,6 +23,7 @@ use crate::keys::sessions::Sessions;
 use crate::keys::sessions::ledger::Ledger;
 use crate::keys::table::Table;
 use crate::keys::{Keys, Source};
+use crate::message::head::Limits;
 use crate::observe::metrics::{Metrics, RouteMeters};
 
 /// What runs.
@@ -33,6 +35,8 @@ pub struct Snapshot {
     pub config: Config,
     /// Decides.
     pub policy: Policy,
+    /// What is taken of clients.
+    pub bounds: Bounds,
     /// Knows callers.
     pub keys: Keys,
     /// Where replicas tell each other whose sessions are, if they do.
@@ -118,6 +122,7 @@ impl Snapshot {
             keys,
             ledger: ledger(&config, previous, metrics),
             upstreams,
+            bounds: bounds(&config.live, &policy),
             policy,
             config,
         }
@@ -133,6 +138,21 @@ impl Snapshot {
     #[must_use]
     pub fn meters(&self, route: Option<usize>) -> &RouteMeters {
         route.and_then(|id| self.meters.get(id)).unwrap_or(&self.no_route)
+    }
+}
+
+fn bounds(live: &Live, policy: &Policy) -> Bounds {
+    let (limits, timeouts) = (&live.limits, &live.timeouts);
+    Bounds {
+        size: Limits { head: limits.head, fields: limits.fields, target: limits.target },
+        head_wait: timeouts.head,
+        idle: timeouts.keep_alive,
+        patience: timeouts.idle,
+        connections: Most { all: limits.connections, of_one: Some(limits.connections_per_client) },
+        streams: limits.streams,
+        resets: limits.resets,
+        control_frames: limits.control_frames,
+        channels: policy.has_channels,
     }
 }
 

@@ -1,6 +1,8 @@
 //! Requests of a client over HTTP/1, one after the other.
 
 use std::future::poll_fn;
+use std::mem::take;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -72,16 +74,15 @@ pub(super) async fn serve<D: Door>(link: Rc<Link>, door: Rc<D>) {
 
 /// Waits for the head of a request, which is to begin within `wait`.
 async fn next(link: &Link, bounds: &Bounds, wait: Duration) -> Next {
-    let mut read = Gathered::default();
+    let (mut read, mut more) = (Gathered::default(), link.take_read());
     // For the first byte, or for the last.
     let mut begun = None;
     poll_fn(|cx| {
         loop {
-            let mut more = link.take_read();
             if !more.is_empty() {
                 match read.head(&mut more, &bounds.size) {
                     Ok(Some(head)) => {
-                        link.put_back(more);
+                        link.put_back(take(&mut more));
                         link.peer.rest();
                         return Poll::Ready(Next::Head(head));
                     }
@@ -99,7 +100,7 @@ async fn next(link: &Link, bounds: &Bounds, wait: Duration) -> Next {
             link.peer.watch(cx);
             // What has come is read first: it was sent before the client could know.
             match link.poll_read(cx) {
-                Poll::Ready(Ok(more)) if !more.is_empty() => link.put_back(more),
+                Poll::Ready(Ok(come)) if !come.is_empty() => more = come,
                 Poll::Ready(Ok(_) | Err(_)) if has_begun => return Poll::Ready(Next::Half),
                 Poll::Ready(Ok(_) | Err(_)) => return Poll::Ready(Next::Gone),
                 Poll::Pending if link.peer.is_late() && has_begun => {
@@ -138,14 +139,13 @@ async fn exchange<D: Door>(link: &Rc<Link>, door: &Rc<D>, next: Next, bounds: &B
         }
     };
     // Bytes behind a handshake that came to nothing were meant for a channel: they are no request, whenever they come.
-    let keeps_alive = head.keeps_alive() && !head.fields.lists(Kind::Upgrade, "websocket");
-    let upgrades = head.fields.has(Kind::Upgrade);
-    let is_last = !head.keeps_alive() && !upgrades;
+    let (stays, upgrades) = (head.keeps_alive(), head.fields.has(Kind::Upgrade));
+    let keeps_alive = stays && !(upgrades && head.fields.lists(Kind::Upgrade, "websocket"));
+    let is_last = !stays && !upgrades;
     let terms = Terms { is_last, ..Terms::new(&head.method, head.version, keeps_alive, bounds.patience) };
     link.begin(body, asks);
     let reply = {
-        // In a box, as the sending: while nothing is asked of it, a connection costs its socket and little else.
-        let mut serving = Box::pin(Rc::clone(door).serve(Rc::clone(&link.peer), head, Incoming::over(link)));
+        let mut serving = pin!(Rc::clone(door).serve(Rc::clone(&link.peer), head, Incoming::over(link)));
         poll_fn(|cx| match serving.as_mut().poll(cx) {
             Poll::Ready(reply) => Poll::Ready(Some(reply)),
             Poll::Pending => link.poll_gone(cx).map(|()| None),
@@ -154,7 +154,7 @@ async fn exchange<D: Door>(link: &Rc<Link>, door: &Rc<D>, next: Next, bounds: &B
     };
     // Who ended in the middle of a body has left, as who ended behind one (see `Link::poll_gone`).
     let Some(Reply { answer, switch }) = reply.filter(|_| !link.is_dead()) else { return After::Gone };
-    match (Box::pin(answer::send(link, terms, answer)).await, switch) {
+    match (answer::send(link, terms, answer).await, switch) {
         // Its body is still on its way to the upstream: the socket lives on with that, and so the end is said now.
         (Sent::Over, _) if Rc::strong_count(link) > 1 => After::Last,
         // Who has asked for the end and has got it is not waited for: it may send nothing more (RFC 9112, 9.6).

@@ -87,7 +87,9 @@ impl Link {
     /// It is used later.
     pub(super) fn put_back(&self, read: Bytes) {
         // Nothing of a chunk holds on to all of it.
-        self.read.replace(if read.is_empty() { Bytes::new() } else { read });
+        if !read.is_empty() {
+            self.read.replace(read);
+        }
     }
 
     /// Reads what has come; nothing is the end.

@@ -11,7 +11,7 @@ use super::denial::Denial;
 use super::path::PathProblem;
 use crate::message::field::Kind;
 use crate::message::fields::{Field, Fields};
-use crate::message::head::{Head, digits};
+use crate::message::head::Head;
 
 /// One request as the policy sees it. Borrowed; it has no body.
 #[derive(Clone, Copy)]
@@ -151,14 +151,24 @@ fn is_host(host: &[u8]) -> bool {
             std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
         }
         name => {
-            let mut labels = name.strip_suffix(b".").unwrap_or(name).split(|byte| *byte == b'.');
-            let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_~".contains(byte);
-            labels.all(|label| !label.is_empty() && label.iter().all(is_letter))
+            let mut in_label = false;
+            let fits = |byte: &u8| {
+                let was_in_label = std::mem::replace(&mut in_label, *byte != b'.');
+                let is_letter = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~');
+                is_letter || *byte == b'.' && was_in_label
+            };
+            !name.is_empty() && name.iter().all(fits)
         }
     };
     let port_is_fine = match port {
         [] | [b':'] => true,
-        [b':', port @ ..] => digits(port).is_some_and(|port| u16::try_from(port).is_ok()),
+        [b':', port @ ..] => {
+            let number = |number: u32, byte: &u8| {
+                let digit = char::from(*byte).to_digit(10)?;
+                Some(number.saturating_mul(10).saturating_add(digit))
+            };
+            port.iter().try_fold(0, number).is_some_and(|port| u16::try_from(port).is_ok())
+        }
         _ => false,
     };
     name_is_fine && port_is_fine

@@ -1,6 +1,9 @@
 //! Why a call was refused. Not a fault: an answer.
 
+use std::sync::Arc;
+
 use super::path::PathProblem;
+use super::scope::Missing;
 use crate::identity::caller::Caller;
 use crate::keys::SourceError;
 use crate::observe::reason::Reason;
@@ -86,8 +89,8 @@ pub enum Denial {
     ScopeMissing {
         /// Whose.
         caller: Caller,
-        /// The names that are missing, with spaces between; where one of several would do, all of those.
-        scopes: Box<str>,
+        /// Which.
+        missing: Arc<Missing>,
         /// Which layer lacks it.
         layer: Layer,
     },
@@ -147,14 +150,14 @@ impl Denial {
 
     /// What the operator is told beside the reason.
     #[must_use]
-    pub fn detail(&self) -> Option<Box<str>> {
+    pub fn detail(&self) -> Option<Arc<str>> {
         match self {
             Self::PathAmbiguous(problem) => Some(problem.to_string().into()),
-            Self::QueryMissing { name } => Some(name.clone()),
-            Self::FlagOff { flag } => Some(flag.clone()),
-            Self::KeysUnavailable { cause, .. } => Some(cause.clone()),
+            Self::QueryMissing { name: said }
+            | Self::FlagOff { flag: said }
+            | Self::KeysUnavailable { cause: said, .. } => Some((&**said).into()),
             Self::CertificateForeign { team, .. } => Some(format!("it is of the team {team}").into()),
-            Self::ScopeMissing { scopes, .. } => Some(scopes.clone()),
+            Self::ScopeMissing { missing, .. } => Some(Arc::clone(&missing.names)),
             Self::SessionEnded { reason, .. } => Some(reason.code().into()),
             Self::MethodUnknown { allow, .. } => Some(format!("allowed: {allow}").into()),
             Self::TargetInvalid

@@ -6,6 +6,8 @@
 pub mod call;
 pub mod credential;
 pub mod denial;
+mod found;
+mod methods;
 pub mod path;
 pub mod permit;
 pub mod route;
@@ -15,7 +17,7 @@ use std::time::SystemTime;
 
 use crate::config;
 use crate::config::limits::Timeouts;
-use crate::config::route::{Access, ErrorForm, Requirement};
+use crate::config::route::{Access, ErrorForm};
 use crate::flags::Flags;
 use crate::identity::caller::Caller;
 use crate::identity::hashing::Hashing;
@@ -26,9 +28,11 @@ use crate::observe::reason::Reason;
 use call::Call;
 use credential::Together;
 use denial::Denial;
-use path::{Path, PathProblem};
+use found::Found;
+use path::Path;
 use permit::{Ask, Permit};
 use route::{Matched, RouteId, Router};
+use scope::Demand;
 
 /// Everything that decides, but the keys. Built at load, never changed.
 #[derive(Debug)]
@@ -64,7 +68,7 @@ pub struct Route {
     meets_private: bool,
     method: Option<Box<str>>,
     query: Vec<Box<str>>,
-    requirement: Requirement,
+    demand: Demand,
     /// The member of its answers that names a session.
     pub mints: Option<Box<str>>,
     /// How long its requests may take.
@@ -108,7 +112,7 @@ impl Policy {
                     meets_private: private.iter().any(|pattern| pattern.meets(&route.pattern)),
                     method: route.method.clone(),
                     query: route.query.clone(),
-                    requirement: route.requirement,
+                    demand: Demand::new(route.requirement, &live.scopes),
                     mints: route.mints.clone(),
                     timeouts: route.timeouts,
                 });
@@ -155,7 +159,7 @@ impl Policy {
         let demand = |id: RouteId| {
             let route = self.routes.get(id)?;
             let surface = self.surfaces.get(route.surface)?;
-            Some((surface, route.requirement))
+            Some((surface, route.demand.requirement))
         };
         let (Some((had, meets)), Some((wanted, demanded))) = (demand(route), demand(other)) else {
             return false;
@@ -192,9 +196,8 @@ async fn stages<'p>(
     call: &Call<'_>,
     place: &mut Option<&'p Route>,
 ) -> Result<Permit<'p>, Denial> {
-    let path = Path::read(call.path).map_err(Denial::PathAmbiguous)?;
     let preflight = call.preflight();
-    let route = match find(policy, preflight.unwrap_or(call.method.as_str()), path)? {
+    let route = match found::find(policy, preflight.unwrap_or(call.method.as_str()), call.path)? {
         Found::Route(route) => route,
         Found::OtherMethods(routes) => {
             return Err(Box::pin(other_methods(policy, keys, call, &routes, place)).await);
@@ -210,55 +213,10 @@ async fn stages<'p>(
         Access::Open => None,
         Access::Key => {
             let caller = credential::caller(policy, surface.proof, keys, call).await?;
-            scope::check(&policy.scopes, route.requirement, &caller)?;
-            Some(caller)
+            Some(route.demand.meet(&policy.scopes, caller)?)
         }
     };
     Ok(Permit::new(route, surface, caller, ask))
-}
-
-/// What a path and method led to, once the path has one reading for that.
-enum Found<'p> {
-    Route(&'p Route),
-    OtherMethods(Vec<&'p Route>),
-}
-
-fn find<'p>(policy: &'p Policy, method: &str, path: Path<'_>) -> Result<Found<'p>, Denial> {
-    let found = match policy.router.find(method, path) {
-        Matched::Route { id, tail } => return found(policy, path, id, tail),
-        Matched::Nearly { id, tail, others } => {
-            return if others.iter().all(|other| policy.covers(id, *other)) {
-                found(policy, path, id, tail)
-            } else {
-                Err(Denial::PathAmbiguous(PathProblem::NearlyAnother))
-            };
-        }
-        Matched::EmptyParam => return Err(Denial::PathAmbiguous(PathProblem::EmptySegment)),
-        Matched::Nothing => None,
-        Matched::OtherMethods(ids) => Some(ids),
-    };
-    if path.has_encoded_slash() {
-        return Err(Denial::PathAmbiguous(PathProblem::EncodedSlash));
-    }
-    match found {
-        None => Err(Denial::RouteUnknown { status: policy.unmatched }),
-        Some(ids) => Ok(Found::OtherMethods(ids.iter().filter_map(|id| policy.routes.get(*id)).collect())),
-    }
-}
-
-/// A route, unless `%2F` stands where it may not.
-fn found<'p>(policy: &'p Policy, path: Path<'_>, id: RouteId, tail: usize) -> Result<Found<'p>, Denial> {
-    let route = policy.routes.get(id).expect("the router knows only routes of this policy");
-    let loosened = policy.surfaces.get(route.surface).is_some_and(|surface| surface.encoded_slash);
-    let in_tail = |path: &str| loosened && !path.get(..tail).is_none_or(has_encoded_slash);
-    if path.has_encoded_slash() && !in_tail(path.as_str()) {
-        return Err(Denial::PathAmbiguous(PathProblem::EncodedSlash));
-    }
-    Ok(Found::Route(route))
-}
-
-fn has_encoded_slash(path: &str) -> bool {
-    path.as_bytes().windows(3).any(|three| three.eq_ignore_ascii_case(b"%2f"))
 }
 
 fn surface_of<'p>(policy: &'p Policy, route: &'p Route, place: &mut Option<&'p Route>) -> &'p Surface {
@@ -314,7 +272,8 @@ pub fn reconsider(
         return Ok(());
     }
     let route = policy.routes.get(route).expect("it was admitted to a route of this policy");
-    scope::check(platform, route.requirement.under(&policy.scopes, platform), &caller)
+    let demand = Demand::new(route.demand.requirement.under(&policy.scopes, platform), platform);
+    demand.meet(platform, caller).map(drop)
 }
 
 /// A known path with another method is told so, but behind a key only to who holds one.

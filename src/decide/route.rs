@@ -6,8 +6,9 @@
 //! A router with other options may read some paths otherwise: one that cares for no case, ignores a slash at the end,
 //! or takes longer parameters. What it would find is looked for beside, so that it can be refused where it matters.
 
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 
+use super::methods::Methods;
 use super::path::{Path, folded, is_long};
 use crate::config;
 
@@ -18,6 +19,8 @@ pub type RouteId = usize;
 #[derive(Debug, Default)]
 pub struct Router {
     root: Node,
+    /// The routes whose every segment is a literal, by their whole path.
+    exact: HashMap<Box<str>, Methods>,
     /// Every literal of every route.
     literals: HashSet<Box<str>>,
 }
@@ -60,13 +63,6 @@ struct Node {
     rest: Methods,
 }
 
-/// The routes of one pattern.
-#[derive(Debug, Default)]
-struct Methods {
-    named: Vec<(Box<str>, RouteId)>,
-    any: Option<RouteId>,
-}
-
 /// A search that is under way.
 struct Search<'a> {
     path: Path<'a>,
@@ -85,20 +81,32 @@ impl Router {
     /// Adds a route. The configuration has made sure that no two have one method and one shape.
     pub fn add(&mut self, route: &config::route::Route, id: RouteId) {
         let mut node = &mut self.root;
+        let mut path = Some(String::new()).filter(|_| !route.pattern.rest);
         for segment in &route.pattern.segments {
             node = match segment {
                 config::route::Segment::Literal(text) => {
                     self.literals.insert(text.clone());
+                    path = path.map(|path| path + "/" + text);
                     node.literal(text)
                 }
-                config::route::Segment::Param => node.param.get_or_insert_default(),
+                config::route::Segment::Param => {
+                    path = None;
+                    node.param.get_or_insert_default()
+                }
             };
         }
         let methods = if route.pattern.rest { &mut node.rest } else { &mut node.here };
-        match &route.method {
-            Some(method) => methods.named.push((method.clone(), id)),
-            None => methods.any = Some(id),
+        methods.add(route.method.as_deref(), id);
+        if let Some(path) = path.filter(|path| !path.is_empty()) {
+            self.exact.entry(path.into()).or_default().add(route.method.as_deref(), id);
         }
+    }
+
+    /// The route of a call whose path stands in the configuration as it came: it has one reading, and every search would
+    /// find that route first.
+    #[must_use]
+    pub fn find_exact(&self, method: &str, path: &str) -> Option<RouteId> {
+        self.exact.get(path)?.find(method)
     }
 
     /// Finds the route of a call.
@@ -153,18 +161,6 @@ impl Node {
     fn find(&self, text: &str) -> Option<&Self> {
         let place = self.literals.binary_search_by(|(known, _)| (**known).cmp(text)).ok()?;
         self.literals.get(place).map(|(_, node)| node)
-    }
-}
-
-impl Methods {
-    fn find(&self, method: &str) -> Option<RouteId> {
-        let named = |wanted: &str| self.named.iter().find(|(known, _)| **known == *wanted).map(|(_, id)| *id);
-        // A resource that can be read can be asked for its head (RFC 9110, 9.3.2).
-        named(method).or_else(|| if method == "HEAD" { named("GET") } else { None }).or(self.any)
-    }
-
-    fn ids(&self) -> impl Iterator<Item = RouteId> {
-        self.named.iter().map(|(_, id)| *id).chain(self.any)
     }
 }
 
@@ -293,6 +289,9 @@ mod tests {
         let router = router(&lines);
         let check = |method: &str, raw: &str, wanted: Matched| {
             assert_eq!(router.find(method, Path::read(raw).expect("one reading")), wanted, "{method} {raw}");
+            if let Some(id) = router.find_exact(method, raw) {
+                assert_eq!(wanted, Matched::Route { id, tail: raw.len() }, "{method} {raw}");
+            }
         };
         let route = |id, tail| Matched::Route { id, tail };
         check("POST", "/api/v1/call-tokens", route(0, 19));
@@ -317,6 +316,10 @@ mod tests {
         check("POST", "/api/v1/webhooks%2fx", Matched::Nothing);
         check("GET", "/", route(6, 1));
         check("GET", "/api", Matched::Nothing);
+        assert_eq!(router.find_exact("HEAD", "/api/v1/apps/mine"), Some(4));
+        for path in ["/api/v1/apps", "/api/v1/call-tokens/{id}", "/api/v1/apps/min%65", "/"] {
+            assert_eq!(router.find_exact("GET", path), None, "{path}");
+        }
     }
 
     #[test]

@@ -143,20 +143,28 @@ impl Kind {
     pub fn of(name: &[u8]) -> Self {
         let letter = name.first().map_or(0, |first| first.to_ascii_lowercase().wrapping_sub(b'a'));
         let names = NAMES.get(usize::from(letter)).copied().unwrap_or_default();
-        if let Some((_, kind)) = names.iter().find(|(known, _)| is(name, known)) {
-            return *kind;
+        for (known, kind) in names.iter().filter(|(known, _)| known.len() == name.len()) {
+            if is(name, known) {
+                return *kind;
+            }
+            if is_spelling(name, known) {
+                return kind.folded();
+            }
         }
-        let is_folded = name.iter().any(|byte| is_folded(*byte));
+        if letter != b'x' - b'a' {
+            return Self::Plain;
+        }
         let begins = |start: &str| name.get(..start.len()).is_some_and(|begin| is_spelling(begin, start));
-        let found = match names.iter().find(|(known, _)| is_folded && is_spelling(name, known)) {
-            None if letter == b'x' - b'a' => FAMILIES.iter().find(|(start, _)| begins(start)),
-            found => found,
-        };
-        match found {
+        match FAMILIES.iter().find(|(start, _)| begins(start)) {
             None => Self::Plain,
-            Some((_, kind)) if *kind != Self::Override && is_folded => Self::Forged,
+            Some((_, kind)) if name.iter().any(|byte| is_folded(*byte)) => kind.folded(),
             Some((_, kind)) => *kind,
         }
+    }
+
+    /// What it is in a spelling that only some take for it.
+    fn folded(self) -> Self {
+        if self == Self::Override { self } else { Self::Forged }
     }
 
     /// Of an answer: it belongs to the upstream's connection, or is ours to say.

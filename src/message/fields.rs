@@ -140,6 +140,15 @@ impl Fields {
         Self { text, places, seen: Seen::default(), is_read: false }
     }
 
+    /// The same, with room for so many bytes more, and so many fields.
+    #[must_use]
+    pub fn with_room(&self, bytes: usize, count: usize) -> Self {
+        let mut all = Self::with_capacity(self.text.len() + bytes, self.places.len() + count);
+        all.text.extend_from_slice(&self.text);
+        all.places.extend_from_slice(&self.places);
+        Self { seen: self.seen, is_read: self.is_read, ..all }
+    }
+
     /// As another library has them. Nothing is lost: what is in a head has been read, and what we add can be a field.
     #[must_use]
     pub fn into_map(self) -> HeaderMap {

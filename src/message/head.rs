@@ -74,15 +74,16 @@ impl Head {
         let method =
             Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| Invalid::Target)?;
         let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-        let target = Target::read(parsed.path.unwrap_or_default(), &method)?;
-        if parsed.path.unwrap_or_default().len() > limits.target {
+        let whole = parsed.path.unwrap_or_default();
+        let target = Target::read(whole, &method)?;
+        if whole.len() > limits.target {
             return Err(Invalid::TargetTooLong);
         }
         let mut head = Self {
             method,
             version,
             fields: Fields::of(text, 0, parsed.headers.len()),
-            path: target.path.bytes().position(|byte| byte == b'?').unwrap_or(target.path.len()),
+            path: target.length,
             target: target.path.into(),
             authority: target.authority.map(Into::into),
             extended: false,
@@ -91,7 +92,9 @@ impl Head {
             let name = field.name.as_bytes();
             head.fields.place(Kind::of(name), text, name, field.value);
         }
-        if head.fields.all(Kind::Connection).flat_map(words).count() > NOMINATED {
+        if head.fields.has(Kind::Connection)
+            && head.fields.all(Kind::Connection).flat_map(words).count() > NOMINATED
+        {
             return Err(Invalid::TooLarge);
         }
         Ok(Some((head, length)))
@@ -253,6 +256,8 @@ struct Target<'a> {
     authority: Option<&'a str>,
     /// With the query.
     path: &'a str,
+    /// How much of that is the path.
+    length: usize,
 }
 
 impl<'a> Target<'a> {
@@ -260,7 +265,8 @@ impl<'a> Target<'a> {
         // A fragment is never sent (RFC 9110, 4.2.5): who cuts it off reads another target. Nor is a path with a byte
         // outside of ASCII (RFC 3986, 2), of which one server makes another character than the next; a query is the
         // upstream's to read, and some clients send one so.
-        if *method == Method::CONNECT || target.contains('#') || !path_of(target).is_ascii() {
+        let path = path_of(target);
+        if *method == Method::CONNECT || target.as_bytes().contains(&b'#') || !path.is_ascii() {
             return Err(Invalid::Target);
         }
         let (authority, rest) = if target.starts_with('/') {
@@ -274,13 +280,14 @@ impl<'a> Target<'a> {
             let (authority, rest) = rest.split_at(end);
             (Some(authority), rest)
         };
-        Ok(Self { authority, path: rest })
+        Ok(Self { authority, path: rest, length: path.len().saturating_sub(target.len() - rest.len()) })
     }
 }
 
 /// Without the query.
 fn path_of(target: &str) -> &str {
-    target.split('?').next().unwrap_or_default()
+    let end = target.bytes().position(|byte| byte == b'?').unwrap_or(target.len());
+    target.get(..end).unwrap_or_default()
 }
 
 /// `https` too: who ended TLS in front of us may say what a client said.

@@ -7,6 +7,7 @@ use std::array::from_fn;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use http::Method;
 use prometheus::{
     Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
@@ -19,8 +20,10 @@ use super::record::Record;
 use super::source::SourceMeters;
 use super::stragglers::Stragglers;
 
-/// Methods that have a label of their own; the others share `other`.
-const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
+/// Methods that have a label of their own; the others share [`OTHER`].
+const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+const OTHER: &str = "other";
 /// A status' first digit; 0 where no answer was given.
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 /// A decision takes a microsecond where keys are in memory, and up to seconds where they are not.
@@ -116,7 +119,7 @@ pub struct RouteMeters {
     pub route: Box<str>,
     /// Both, as the access log has them.
     pub line: Box<[u8]>,
-    requests: [OnceLock<Box<Ends>>; METHODS.len()],
+    requests: [OnceLock<Box<Ends>>; METHODS.len() + 1],
     decision: Histogram,
     upstream: Histogram,
     received: IntCounter,
@@ -272,25 +275,19 @@ impl Metrics {
 
     /// Counts a request that has ended.
     pub fn count(&self, record: &Record, route: &RouteMeters) {
-        let method = record.asked.as_ref().map_or("", |(method, _)| method.as_str());
-        let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
+        let known = |(method, _): &(Method, _)| METHODS.iter().position(|known| known == method);
+        let method = record.asked.as_ref().and_then(known).unwrap_or(METHODS.len());
         let class = usize::from(record.status / 100).min(CLASSES.len() - 1);
         let ends = route
             .requests
             .get(method)
             .map(|ends| ends.get_or_init(|| Box::new(from_fn(|_| from_fn(|_| OnceLock::new())))));
         let end = ends.and_then(|ends| ends.get(class)).and_then(|ends| ends.get(record.end().index()));
-        let (Some(end), Some(method), Some(class)) = (end, METHODS.get(method), CLASSES.get(class)) else {
-            return;
-        };
+        let (Some(end), Some(class)) = (end, CLASSES.get(class)) else { return };
+        let label = METHODS.get(method).map_or(OTHER, Method::as_str);
         end.get_or_init(|| {
-            self.requests.with_label_values(&[
-                &route.surface,
-                &route.route,
-                *method,
-                *class,
-                record.end().code(),
-            ])
+            let RouteMeters { surface, route, .. } = route;
+            self.requests.with_label_values(&[surface, route, label, class, record.end().code()])
         })
         .inc();
         if let Some(caller) = &record.caller

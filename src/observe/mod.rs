@@ -5,6 +5,7 @@ pub mod events;
 mod kinds;
 pub mod lines;
 pub mod metrics;
+pub mod observer;
 pub mod reason;
 pub mod record;
 pub mod seldom;

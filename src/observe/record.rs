@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{Method, Version};
@@ -37,7 +38,7 @@ pub struct Record {
     /// How it ended; `None` until somebody knows.
     pub reason: Option<Reason>,
     /// Why, for the operator: what was missing, or the cause of a fault.
-    pub detail: Option<Box<str>>,
+    pub detail: Option<Arc<str>>,
     /// The layer that lacks a missing scope.
     pub layer: Option<&'static str>,
     /// From the head to the decision.
@@ -174,7 +175,7 @@ impl Record {
     }
 
     /// It was refused, or it broke off.
-    pub fn refused(&mut self, reason: Reason, detail: Option<Box<str>>) {
+    pub fn refused(&mut self, reason: Reason, detail: Option<Arc<str>>) {
         self.reason = Some(reason);
         self.detail = detail;
     }

@@ -19,6 +19,7 @@ use scopegate::message::answer::Answer;
 use scopegate::message::head::Head;
 use scopegate::observe::lines::Lines;
 use scopegate::observe::metrics::Metrics;
+use scopegate::observe::observer::Observer;
 use scopegate::reload::Files;
 use scopegate::snapshot::{Current, Shared, Snapshot};
 use scopegate::tls::failure::Failure;
@@ -33,9 +34,8 @@ use crate::harness::upstream::Upstream;
 /// The gateway, with a defect behind one path.
 struct Defective {
     gateway: Rc<Gateway>,
-    metrics: Arc<Metrics>,
+    observer: Rc<Observer>,
     current: Arc<Current>,
-    lines: Rc<Lines>,
 }
 
 impl Door for Defective {
@@ -46,7 +46,7 @@ impl Door for Defective {
             return Rc::clone(&self.gateway).serve(peer, head, body).await;
         }
         let snapshot = Rc::new(self.current.hold());
-        let _exchange = Exchange::open(&self.metrics, &self.lines, &snapshot, Some(&head), &peer);
+        let _exchange = Exchange::open(&self.observer, &snapshot, Some(&head), &peer);
         tokio::task::yield_now().await;
         panic!("a defect of ours");
     }
@@ -97,14 +97,15 @@ fn start(upstream: &Upstream) -> (SocketAddr, Arc<Metrics>) {
             drain: drain.clone(),
         };
         let [of_gateway, lines] = [(); 2].map(|()| Lines::new(None, metrics.lines_dropped.clone()));
-        let (gateway, lines) = (Rc::new(Gateway::new(shared, of_gateway)), Rc::new(lines));
+        let gateway = Rc::new(Gateway::new(shared, of_gateway));
+        let observer = Rc::new(Observer::new(&metrics, lines));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("an address");
         tell.send((address, Arc::clone(&metrics))).expect("the test listens");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         LocalSet::new().block_on(&runtime, async {
-            let door = Rc::new(Defective { gateway, metrics, current, lines });
+            let door = Rc::new(Defective { gateway, observer, current });
             let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
             spawn_local(accept::run(listener, Entrance::default(), door, drain)).await.expect("it goes on");
         });
