@@ -10,8 +10,11 @@ use gungraun::{
 };
 
 mod pieces;
+#[path = "pieces/piped.rs"]
+mod piped;
 
 use pieces::{Piece, Pieces};
+use piped::Piped;
 
 /// Each is counted over so many runs, since the allocator tidies up in one of them or another.
 const RUNS: u64 = 16;
@@ -47,5 +50,21 @@ fn piece((mut pieces, piece): (Pieces, Piece)) -> Pieces {
     pieces
 }
 
-library_benchmark_group!(name = pieces_of_a_request, benchmarks = piece);
+/// As [`ready`].
+fn open() -> Piped {
+    let mut piped = Piped::new();
+    piped.echo();
+    piped
+}
+
+#[library_benchmark(setup = open)]
+#[bench::tunnel(config = at_most(10_000))]
+fn frame(mut piped: Piped) -> Piped {
+    for _ in 0..RUNS {
+        piped.echo();
+    }
+    piped
+}
+
+library_benchmark_group!(name = pieces_of_a_request, benchmarks = [piece, frame]);
 main!(library_benchmark_groups = pieces_of_a_request);

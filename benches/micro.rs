@@ -3,10 +3,13 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 
 mod pieces;
+#[path = "pieces/piped.rs"]
+mod piped;
 #[path = "pieces/whole.rs"]
 mod whole;
 
 use pieces::{Piece, Pieces};
+use piped::Piped;
 use whole::Whole;
 
 fn pieces(c: &mut Criterion) {
@@ -23,6 +26,10 @@ fn pieces(c: &mut Criterion) {
     for (name, piece) in all {
         c.bench_function(name, |bench| bench.iter(|| piece(&mut pieces)));
     }
+    let mut piped = Piped::new();
+    c.bench_function("a frame of 100 bytes there and back through a tunnel, over pipes in memory", |bench| {
+        bench.iter(|| piped.echo());
+    });
     let mut whole = Whole::new();
     c.bench_function("a whole GET, over loopback, both ends on this thread", |bench| {
         bench.iter(|| whole.ask());
