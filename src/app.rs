@@ -11,10 +11,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 use tokio::time::{Instant, interval, sleep, timeout_at};
 
 use crate::accept::crowd::Crowd;
@@ -120,9 +120,8 @@ impl App {
             workers.push(thread.spawn(move || worker(sockets, shared, out, &alive))?);
         }
         drop((out, alive));
-        let control = Builder::new_current_thread().enable_all().build()?;
-        let tasks = LocalSet::new();
-        tasks.block_on(&control, async {
+        let control = local()?;
+        control.block_on(async {
             let admin = tokio::net::TcpListener::from_std(admin)?;
             spawn_local(admin::run(admin, shared.clone()));
             let (mut hangup, end) = (signal(SignalKind::hangup())?, ends()?);
@@ -172,9 +171,12 @@ fn worker(
     out: Option<SyncSender<Vec<u8>>>,
     _alive: &Alive,
 ) -> anyhow::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    // A task like the others, so that it is not polled each time that one of them is.
-    LocalSet::new().block_on(&runtime, async { spawn_local(work(sockets, shared, out)).await? })
+    local()?.block_on(work(sockets, shared, out))
+}
+
+/// A runtime of this thread alone: nothing of its tasks is `Send`.
+fn local() -> std::io::Result<LocalRuntime> {
+    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
 }
 
 async fn work(

@@ -7,43 +7,44 @@ use bytes::Bytes;
 use scopegate::forward::tunnel::{Side, run};
 use scopegate::message::chunk::Chunk;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
-use tokio::runtime::{Builder, Runtime};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::task::spawn_local;
 
 /// A whole text message of 100 bytes, masked as a client must (RFC 6455, 5.3); to the tunnel its payload is nothing but bytes.
 const FRAME: [u8; 106] = {
     let mut frame = [b'x'; 106];
-    (frame[0], frame[1]) = (0x81, 0x80 | 100);
+    (frame[0], frame[1]) = (0x81, 0x80 | 0x64);
     frame
 };
 
 /// An open tunnel, and what is outside of its ends.
 pub(crate) struct Piped {
-    runtime: Runtime,
-    tasks: LocalSet,
+    runtime: LocalRuntime,
     client: DuplexStream,
     upstream: DuplexStream,
 }
 
 impl Piped {
     pub(crate) fn new() -> Self {
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let tasks = LocalSet::new();
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .expect("a runtime");
         let (client, ours) = duplex(4096);
         let (upstream, theirs) = duplex(4096);
         let side = |socket| Side { socket, early: Bytes::new() };
-        tasks.block_on(&runtime, async {
+        runtime.block_on(async {
             spawn_local(async move {
                 run(side(ours), side(theirs), &Chunk::default(), Duration::from_secs(3600), pending()).await
             });
         });
-        Self { runtime, tasks, client, upstream }
+        Self { runtime, client, upstream }
     }
 
     /// One frame there, and one back.
     pub(crate) fn echo(&mut self) {
-        let Self { runtime, tasks, client, upstream } = self;
-        tasks.block_on(runtime, async {
+        let Self { runtime, client, upstream } = self;
+        runtime.block_on(async {
             let mut come = [0; FRAME.len()];
             client.write_all(&FRAME).await.expect("an open tunnel");
             upstream.read_exact(&mut come).await.expect("a frame");

@@ -14,8 +14,8 @@ use scopegate::reload::Files;
 use scopegate::snapshot::{Current, Shared, Snapshot};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Builder, Runtime};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::task::spawn_local;
 
 const REQUEST: &[u8] =
     b"GET /health HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\r\n";
@@ -23,8 +23,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCon
 
 /// A client that has asked once.
 pub(crate) struct Whole {
-    runtime: Runtime,
-    tasks: LocalSet,
+    runtime: LocalRuntime,
     client: TcpStream,
     _leave: Leave,
     _folder: tempfile::TempDir,
@@ -32,11 +31,13 @@ pub(crate) struct Whole {
 
 impl Whole {
     pub(crate) fn new() -> Self {
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let tasks = LocalSet::new();
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .expect("a runtime");
         let folder = tempfile::tempdir().expect("a folder");
         let (leave, drain) = Leave::new();
-        let client = tasks.block_on(&runtime, async {
+        let client = runtime.block_on(async {
             let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let config = format!(
                 "{{ listen: [{{ address: 127.0.0.1:0 }}], upstreams: {{ a: {{ address: '{}' }} }}, \
@@ -60,13 +61,13 @@ impl Whole {
             spawn_local(accept::run(listener, Entrance::default(), Rc::new(Gateway::new(shared, lines)), drain));
             TcpStream::connect(address).await.expect("a connection")
         });
-        Self { runtime, tasks, client, _leave: leave, _folder: folder }
+        Self { runtime, client, _leave: leave, _folder: folder }
     }
 
     /// Asks, and reads the answer.
     pub(crate) fn ask(&mut self) {
         let client = &mut self.client;
-        self.tasks.block_on(&self.runtime, async {
+        self.runtime.block_on(async {
             client.write_all(REQUEST).await.expect("an open connection");
             let mut answer = [0; 1024];
             let count = client.read(&mut answer).await.expect("an answer");

@@ -14,8 +14,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::runtime::Builder;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use crate::forward;
@@ -41,9 +41,9 @@ impl StandIn {
         };
         let (telapi, webhooks) = (bind()?, bind()?);
         let started = Self { telapi: telapi.local_addr()?, webhooks: webhooks.local_addr()? };
-        let runtime = Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("stand-in".into()).spawn(move || {
-            LocalSet::new().block_on(&runtime, async { tokio::try_join!(serve(telapi), serve(webhooks)) })
+            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+            runtime.block_on(async { tokio::try_join!(serve(telapi), serve(webhooks)) })
         })?;
         Ok(started)
     }

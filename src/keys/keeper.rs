@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use super::cache::Cache;
@@ -135,8 +135,10 @@ impl Keeper {
     pub(super) fn start<S: Source + Send>(self, source: S, told: mpsc::Receiver<Message>) {
         let name = format!("keys-{}", self.name);
         let spawned = thread::Builder::new().name(name).spawn(move || {
-            let runtime =
-                Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default())
+                .expect("a runtime of the system's");
             let turns = Semaphore::new(self.bounds.at_once);
             let strangers = Strangers::new(self.bounds.rate, Instant::now());
             let (flights, garbage) = Default::default();
@@ -145,7 +147,7 @@ impl Keeper {
             let desk =
                 Desk { keeper: self, source, flights, turns, writer, garbage, undefined, strangers, waiting };
             let desk = Rc::new(desk);
-            LocalSet::new().block_on(&runtime, desk.run(told));
+            runtime.block_on(desk.run(told));
         });
         if let Err(error) = spawned {
             // Every question will be answered with 503, since nobody takes it.

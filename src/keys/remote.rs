@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::LocalSet;
 use tokio::time::timeout;
 
 use super::cache::{Age, Cache, Known};
@@ -80,9 +79,12 @@ fn name(server: &Server, taken: &[&'static str]) -> &'static str {
 /// Whether a server can be asked and heard, as things are now.
 pub fn probe(config: &sources::Remote, platform: &Scopes, hashing: &Hashing) -> Result<(), SourceError> {
     let (name, most) = (name(&config.server, &[]), config.cache.timeout);
-    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .expect("a runtime of the system's");
     // With tasks of its own, as the keeper's thread has them.
-    LocalSet::new().block_on(&runtime, async {
+    runtime.block_on(async {
         match &config.server {
             Server::Redis(redis) => probed(name, &Redis::new(redis.clone(), most), most).await,
             Server::Postgres(postgres) => {

@@ -17,7 +17,7 @@ use scopegate::observe::lines::{self, Lines};
 use scopegate::observe::metrics::Metrics;
 use scopegate::reload::Files;
 use scopegate::snapshot::{Current, Shared, Snapshot};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 
 use crate::harness::client::{Client, request};
 use crate::harness::scopegate::{APPS, Setup};
@@ -42,13 +42,15 @@ fn tenths(line: &str, status: u16) -> u64 {
     let metrics = Arc::clone(&metrics);
     let sessions = Arc::new(Sessions::new(&metrics));
     let shared = Shared { crowd, current, metrics, changes, sessions, drain: drain.clone() };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let tasks = LocalSet::new();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .expect("a runtime");
     let gateway = Rc::new(Gateway::new(shared, lines));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("a socket");
     let address = listener.local_addr().expect("an address");
-    tasks.block_on(&runtime, async {
+    runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
         spawn_local(accept::run(listener, Entrance::default(), Rc::clone(&gateway), drain.clone()));
     });
@@ -59,7 +61,7 @@ fn tenths(line: &str, status: u16) -> u64 {
     let client = std::thread::spawn(move || ask_in_turn(address, &line, status, &gone, &count, &told));
     let serve = |requests: usize| {
         go.send(requests).expect("the client waits");
-        tasks.block_on(&runtime, finished.notified());
+        runtime.block_on(finished.notified());
     };
     serve(BEFORE);
     let counted = measure(|| serve(COUNTED)).count_total;

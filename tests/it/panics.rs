@@ -23,7 +23,7 @@ use scopegate::observe::observer::Observer;
 use scopegate::reload::Files;
 use scopegate::snapshot::{Current, Shared, Snapshot};
 use scopegate::tls::failure::Failure;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 
 use crate::harness::client::{Client, get, request};
 use crate::harness::eventually;
@@ -103,8 +103,11 @@ fn start(upstream: &Upstream) -> (SocketAddr, Arc<Metrics>) {
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("an address");
         tell.send((address, Arc::clone(&metrics))).expect("the test listens");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        LocalSet::new().block_on(&runtime, async {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(tokio::runtime::LocalOptions::default())
+            .expect("a runtime");
+        runtime.block_on(async {
             let door = Rc::new(Defective { gateway, observer, current });
             let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
             spawn_local(accept::run(listener, Entrance::default(), door, drain)).await.expect("it goes on");

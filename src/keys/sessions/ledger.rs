@@ -16,9 +16,9 @@ use std::time::Duration;
 use prometheus::IntCounterVec;
 use redis::{Cmd, FromRedisValue};
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{LONGEST, Owner};
@@ -92,8 +92,10 @@ impl Ledger {
         let (desk, told) = mpsc::channel(WAITING);
         let (theirs, counted) = (config.clone(), counter.clone());
         let spawned = thread::Builder::new().name("sessions".to_owned()).spawn(move || {
-            let runtime =
-                Builder::new_current_thread().enable_all().build().expect("a runtime of the system's");
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default())
+                .expect("a runtime of the system's");
             let desk = Desk {
                 prefix: theirs.prefix.clone(),
                 redis: Redis::new(theirs, timeout),
@@ -105,7 +107,7 @@ impl Ledger {
                 rests_until: Cell::default(),
                 failed: Seldom::default(),
             };
-            LocalSet::new().block_on(&runtime, Rc::new(desk).run(told));
+            runtime.block_on(Rc::new(desk).run(told));
         });
         if let Err(error) = spawned {
             tracing::error!(%error, "no thread could be started for the sessions");

@@ -14,7 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 
 /// One service on a port of its own.
 pub struct Http2 {
@@ -51,8 +51,11 @@ impl Http2 {
         let (seen, connections) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
         let (log, count) = (Arc::clone(&seen), Arc::clone(&connections));
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("one");
-            LocalSet::new().block_on(&runtime, async move {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(tokio::runtime::LocalOptions::default())
+                .expect("one");
+            runtime.block_on(async move {
                 let listener = TcpListener::from_std(listener).expect("a socket");
                 while let Ok((socket, _)) = listener.accept().await {
                     count.fetch_add(1, Ordering::SeqCst);

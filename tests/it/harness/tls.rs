@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::net::TcpStream;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::spawn_local;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -55,8 +55,11 @@ impl Authority {
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("an address");
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("one");
-            LocalSet::new().block_on(&runtime, serve(listener, acceptor, behind));
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(tokio::runtime::LocalOptions::default())
+                .expect("one");
+            runtime.block_on(serve(listener, acceptor, behind));
         });
         address
     }
