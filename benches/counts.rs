@@ -35,12 +35,12 @@ fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
 }
 
 #[library_benchmark(setup = ready)]
-#[bench::request(args = (Pieces::request), config = at_most(3_420))]
+#[bench::request(args = (Pieces::request), config = at_most(3_060))]
 #[bench::route(args = (Pieces::route), config = at_most(1_650))]
 #[bench::digest(args = (Pieces::digest), config = at_most(3_620))]
 #[bench::decide(args = (Pieces::decide), config = at_most(6_670))]
 #[bench::headers(args = (Pieces::headers), config = at_most(7_920))]
-#[bench::answer(args = (Pieces::answer), config = at_most(4_140))]
+#[bench::answer(args = (Pieces::answer), config = at_most(3_940))]
 #[bench::record(args = (Pieces::record), config = at_most(1_570))]
 fn piece((mut pieces, piece): (Pieces, Piece)) -> Pieces {
     for _ in 0..RUNS {
@@ -58,7 +58,7 @@ fn open() -> Piped {
 }
 
 #[library_benchmark(setup = open)]
-#[bench::tunnel(config = at_most(10_000))]
+#[bench::tunnel(config = at_most(8_050))]
 fn frame(mut piped: Piped) -> Piped {
     for _ in 0..RUNS {
         piped.echo();
