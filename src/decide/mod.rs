@@ -272,7 +272,7 @@ pub fn reconsider(
         return Ok(());
     }
     let route = policy.routes.get(route).expect("it was admitted to a route of this policy");
-    let demand = Demand::new(route.demand.requirement.under(&policy.scopes, platform), platform);
+    let demand = Demand::again(route.demand.requirement.under(&policy.scopes, platform));
     demand.meet(platform, caller).map(drop)
 }
 

@@ -50,6 +50,11 @@ impl Demand {
         Self { requirement, all }
     }
 
+    /// The same of who was admitted before: words are made where they are needed.
+    pub(super) fn again(requirement: Requirement) -> Self {
+        Self { requirement, all: None }
+    }
+
     /// Effective scopes are key ∩ team ∩ platform; what is missing is named with the layer that lacks it.
     pub(super) fn meet(&self, scopes: &Scopes, caller: Caller) -> Result<Caller, Denial> {
         let held = caller.scopes();
