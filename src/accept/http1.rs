@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use tokio::time::timeout;
 
@@ -86,7 +87,8 @@ async fn next(link: &Link, bounds: &Bounds, wait: Duration) -> Next {
                         link.peer.rest();
                         return Poll::Ready(Next::Head(head));
                     }
-                    Ok(None) => {}
+                    // It has been taken over; nothing that waits holds on to a chunk.
+                    Ok(None) => more = Bytes::new(),
                     Err(invalid) => {
                         let invalid = Malformed::Invalid(invalid);
                         return Poll::Ready(Next::Malformed(invalid, read.is_to_head(&more)));

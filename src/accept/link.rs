@@ -86,7 +86,7 @@ impl Link {
 
     /// It is used later.
     pub(super) fn put_back(&self, read: Bytes) {
-        // Nothing of a chunk holds on to all of it.
+        // Nothing that is over holds on to a chunk.
         if !read.is_empty() {
             self.read.replace(read);
         }

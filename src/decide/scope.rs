@@ -112,5 +112,8 @@ mod tests {
         check_row(both, &["MINT"], &["MINT", "APPS"], Some((&["APPS"], Layer::Key)));
         check_row(both, &["MINT", "APPS"], &["MINT"], Some((&["APPS"], Layer::Team)));
         check_row(Requirement::Key, &[], &[], None);
+        let two = Missing::of(&scopes, set(&["MINT", "APPS"]));
+        assert_eq!(&*two.message, "This API key lacks one or all of the scopes MINT, APPS.");
+        assert_eq!((&*two.names, two.challenge.ends_with("scope=\"MINT APPS\"")), ("MINT APPS", true));
     }
 }

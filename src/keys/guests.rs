@@ -191,6 +191,8 @@ impl<S> Guest<S> {
         self.each(|seat| {
             seat.moved = matches!(seat.stay, Stay::Moved);
             seat.stay = Stay::Admitted(stay(beside));
+            // Its end may have passed while nobody was admitted on it.
+            self.guests.expect(seat.until);
             beside = true;
             None::<()>
         });
@@ -351,11 +353,11 @@ impl<K: KeySource, S> KeySource for Reception<'_, K, S> {
                 polled
             })
             .await;
-            if let (Ok(Some(Entry { state: State::Active { until: Some(until) }, .. })), Some(_)) =
-                (&mut found, &guest)
+            if let Ok(Some(Entry { state: State::Active { until: Some(until) }, .. })) = &mut found
                 && *until <= SystemTime::now()
             {
-                // It is compared with the time at which the request came, which may have waited past its end.
+                // It is compared with the time at which the request came, which may have waited past its end: here, or
+                // for something before.
                 *until = SystemTime::UNIX_EPOCH;
             }
             let (caller, until) = match &found {

@@ -53,6 +53,7 @@ mod goodbyes;
 mod grpc;
 mod grpc_calls;
 mod grpc_streams;
+mod guests;
 mod harness;
 mod hostile;
 mod http2;
