@@ -41,7 +41,7 @@ fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
 #[bench::decide(args = (Pieces::decide), config = at_most(6_670))]
 #[bench::headers(args = (Pieces::headers), config = at_most(7_920))]
 #[bench::answer(args = (Pieces::answer), config = at_most(3_940))]
-#[bench::record(args = (Pieces::record), config = at_most(1_570))]
+#[bench::record(args = (Pieces::record), config = at_most(1_520))]
 fn piece((mut pieces, piece): (Pieces, Piece)) -> Pieces {
     for _ in 0..RUNS {
         piece(&mut pieces);

@@ -90,7 +90,8 @@ impl Pieces {
         let id = Id::random();
         let peer = Peer::new(SocketAddr::from(([127, 0, 0, 1], 4711)), &Rc::new(Clock::default()));
         let asked = Some((Method::GET, Version::HTTP_11));
-        let began = Instant::now();
+        // So long ago that its length has as many digits whenever it is written.
+        let began = Instant::now().checked_sub(Duration::from_secs(3_600)).expect("a clock that ran before");
         let moment = (began, peer.clock().date_of(began));
         let mut record = Record::open(moment, Rc::clone(&peer.text), asked, id.clone());
         record.path = Shown::Shown { target: TARGET.into(), length: TARGET.len() };
@@ -101,6 +102,13 @@ impl Pieces {
         let (out, read) = sync_channel(1024);
         // Somebody reads, so that lines are handed on as they are in the program.
         std::thread::spawn(move || read.iter().map(|batch: Vec<u8>| batch.len()).sum::<usize>());
+        let meters = metrics.route("sdk", "/api/v1/call-tokens/{id}");
+        let lines = Lines::new(Some(out), metrics.lines_dropped.clone());
+        // A batch has room for as many lines as the one before it: what it takes to grow is the allocator's luck.
+        for _ in 0..64 {
+            lines.write(&record, &meters);
+        }
+        lines.flush();
         Self {
             policy: Policy::new(&live),
             table: Table::new(&keys, &live.scopes),
@@ -115,8 +123,8 @@ impl Pieces {
                 b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT\r\n\
                   Content-Type: application/json\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\n{}",
             ),
-            meters: metrics.route("sdk", "/api/v1/call-tokens/{id}"),
-            lines: Lines::new(Some(out), metrics.lines_dropped.clone()),
+            meters,
+            lines,
             metrics,
             record,
         }
