@@ -95,7 +95,8 @@ impl Crowd {
         wanted && self.is_full(most)
     }
 
-    fn is_full(&self, most: Most) -> bool {
+    /// Whether there are as many as there may be.
+    pub(super) fn is_full(&self, most: Most) -> bool {
         usize::try_from(self.all.get()).unwrap_or_default() >= most.all
     }
 

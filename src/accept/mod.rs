@@ -236,7 +236,14 @@ pub async fn run<D: Door>(
             () = drain.closing() => return door.worker().open.close(),
         };
         match accepted {
-            Ok((stream, address)) => take(stream, address, &entrance, &door),
+            Ok((stream, address)) => {
+                let Worker { crowd, .. } = door.worker();
+                if crowd.is_full(door.bounds().connections) {
+                    // Who came in the same turn has not been listened to yet, and could make no room.
+                    tokio::task::yield_now().await;
+                }
+                take(stream, address, &entrance, &door);
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(PAUSE).await;

@@ -122,6 +122,20 @@ fn connections_are_counted_in_all_and_for_each_client() {
 }
 
 #[test]
+fn of_those_who_come_in_one_rush_the_first_make_room_for_the_last() {
+    let upstream = Upstream::start();
+    let scopegate = Setup::new(&upstream).and("limits: { connections: 4 }").start();
+    scopegate.signal("STOP");
+    let mut rush: Vec<_> = (0..12).map(|_| Client::connect(scopegate.address)).collect();
+    scopegate.signal("CONT");
+    let last = rush.last_mut().expect("twelve");
+    last.send(request("GET", "/health", "", ""));
+    assert_eq!(last.answer(false).status, 200);
+    assert_eq!(scopegate.metric("scopegate_connections_cut_short_total{reason=\"room\"}"), 8.0);
+    assert_eq!(scopegate.metric("scopegate_connections"), 4.0);
+}
+
+#[test]
 fn where_everybody_is_busy_there_is_no_room() {
     let upstream = Upstream::start();
     let scopegate = Setup::new(&upstream).and("limits: { connections: 2 }").start();
