@@ -42,11 +42,18 @@ impl StandIn {
         let (telapi, webhooks) = (bind()?, bind()?);
         let started = Self { telapi: telapi.local_addr()?, webhooks: webhooks.local_addr()? };
         std::thread::Builder::new().name("stand-in".into()).spawn(move || {
-            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-            runtime.block_on(async { tokio::try_join!(serve(telapi), serve(webhooks)) })
+            if let Err(error) = run(telapi, webhooks) {
+                tracing::error!(%error, "the stand-in for TelAPI has ended: start the demo anew");
+            }
         })?;
         Ok(started)
     }
+}
+
+fn run(telapi: TcpListener, webhooks: TcpListener) -> std::io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(async { tokio::try_join!(serve(telapi), serve(webhooks)) })?;
+    Ok(())
 }
 
 async fn serve(listener: TcpListener) -> std::io::Result<()> {
