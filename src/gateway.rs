@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::Method;
+use http_body::Body as _;
 
 use crate::accept::body::Incoming;
 use crate::accept::clock::{Clock, TICK};
@@ -149,8 +150,8 @@ impl Gateway {
         exchange: &mut Exchange,
     ) -> Result<Forwarded, Refusal> {
         let (route, decision, guest) = {
-            let mut call = Call::read(head, exchange.record.at)?;
-            call.certificate = peer.certificate();
+            let (certificate, with_body) = (peer.certificate(), !body.is_end_stream());
+            let call = Call { certificate, with_body, ..Call::read(head, exchange.record.at)? };
             secure::check(peer, exchange.trusted, head, exchange)?;
             let reception = Reception::new(&snapshot.keys, &self.guests);
             let (route, decision) = decide(&snapshot.policy, &reception, &call).await;

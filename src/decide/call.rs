@@ -34,6 +34,8 @@ pub struct Call<'a> {
     pub now: SystemTime,
     /// It came as extended CONNECT (RFC 8441).
     pub extended: bool,
+    /// It has a body.
+    pub with_body: bool,
 }
 
 impl<'a> Call<'a> {
@@ -54,14 +56,15 @@ impl<'a> Call<'a> {
             certificate: None,
             now,
             extended: head.is_extended(),
+            with_body: false,
         })
     }
 
     /// The method that a CORS preflight asks for (Fetch standard, "CORS-preflight fetch"); `None` for
-    /// everything else, and where a field of it stands twice.
+    /// everything else, where a field of it stands twice, and with a body, which no browser sends.
     #[must_use]
     pub fn preflight(&self) -> Option<&'a str> {
-        if *self.method != Method::OPTIONS {
+        if *self.method != Method::OPTIONS || self.with_body {
             return None;
         }
         let (mut pages, mut methods) = (self.fields.all(Kind::Page), self.fields.all(Kind::AskedMethod));

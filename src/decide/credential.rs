@@ -108,9 +108,19 @@ fn only(fields: &Fields, kind: Kind) -> Result<Option<&[u8]>, Denial> {
 /// What stands behind `Bearer`, in any case, and blanks (RFC 9110, 11.4). Another scheme is not ours to read, but with
 /// another space this one is to some.
 fn bearer(value: &[u8]) -> Result<Option<&[u8]>, Denial> {
+    of_bearer(value).map(|rest| token(without_blanks(rest))).transpose()
+}
+
+/// Whether a value of `Authorization` is of the scheme that keys are shown in.
+#[must_use]
+pub fn is_bearer(value: &[u8]) -> bool {
+    of_bearer(value).is_some()
+}
+
+fn of_bearer(value: &[u8]) -> Option<&[u8]> {
     let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
     let (scheme, rest) = value.split_at(end);
-    if scheme.eq_ignore_ascii_case(b"bearer") { token(without_blanks(rest)).map(Some) } else { Ok(None) }
+    scheme.eq_ignore_ascii_case(b"bearer").then_some(rest)
 }
 
 fn without_blanks(value: &[u8]) -> &[u8] {

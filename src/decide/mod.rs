@@ -196,7 +196,7 @@ async fn stages<'p>(
     call: &Call<'_>,
     place: &mut Option<&'p Route>,
 ) -> Result<Permit<'p>, Denial> {
-    let preflight = call.preflight();
+    let preflight = call.preflight().filter(|_| !is_guarded(policy, call));
     let route = match found::find(policy, preflight.unwrap_or(call.method.as_str()), call.path)? {
         Found::Route(route) => route,
         Found::OtherMethods(routes) => {
@@ -217,6 +217,15 @@ async fn stages<'p>(
         }
     };
     Ok(Permit::new(route, surface, caller, ask))
+}
+
+/// Whether the call's own method has a route of its own that asks for a key: what was written about OPTIONS is meant, and
+/// the upstream may do there what no preflight asks for.
+fn is_guarded(policy: &Policy, call: &Call<'_>) -> bool {
+    let found = found::find(policy, call.method.as_str(), call.path);
+    let Ok(Found::Route(route)) = found else { return false };
+    let surface = policy.surfaces.get(route.surface);
+    route.method.is_some() && surface.is_some_and(|surface| surface.access == Access::Key)
 }
 
 fn surface_of<'p>(policy: &'p Policy, route: &'p Route, place: &mut Option<&'p Route>) -> &'p Surface {
@@ -347,6 +356,7 @@ mod tests {
                 certificate: None,
                 now: SystemTime::UNIX_EPOCH,
                 extended: false,
+                with_body: false,
             };
             let decided = pin!(decide(&policy, &Down, &call)).poll(&mut Context::from_waker(Waker::noop()));
             let Poll::Ready((_, Err(denial))) = decided else { panic!("it is refused, at once") };

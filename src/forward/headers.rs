@@ -12,6 +12,7 @@ use http::{HeaderMap, Method};
 use super::sink::Sink;
 use crate::accept::peer::Peer;
 use crate::config::route::Access;
+use crate::decide::credential::is_bearer;
 use crate::decide::permit::{Ask, Permit};
 use crate::identity::scope::Scopes;
 use crate::message::field::{Kind, Nominated, is_token, words};
@@ -154,10 +155,12 @@ impl<'h, S: Sink> Writer<'h, S> {
     /// One of the client's fields.
     fn field(&mut self, head: &'h Head, field: Field<'h>, permit: &Permit<'_>, with: &Outbound<'_>) {
         let Field { kind, name, value, .. } = field;
-        if !matches!(kind, Kind::Host | Kind::Te) && self.nominated.has(name) {
+        // What means something to us, the upstream sees as we have: nobody can have it taken away on the way.
+        if kind == Kind::Plain && self.nominated.has(name) {
             return;
         }
         let preflight = permit.ask == Ask::Preflight;
+        let stripped = with.strip_credential && permit.caller.is_some();
         let passes = match kind {
             Kind::Plain
             | Kind::Host
@@ -169,9 +172,9 @@ impl<'h, S: Sink> Writer<'h, S> {
             Kind::Connection | Kind::Upgrade | Kind::Expect | Kind::Hop | Kind::Coding | Kind::Forged => {
                 false
             }
-            Kind::Authorization | Kind::ApiKey => {
-                !(preflight || with.strip_credential && permit.caller.is_some())
-            }
+            // Another scheme is not ours to strip.
+            Kind::Authorization => !(preflight || stripped && is_bearer(value)),
+            Kind::ApiKey => !(preflight || stripped),
             Kind::Cookie => {
                 if !preflight && !self.seen.has(kind) {
                     self.seen.add(kind);

@@ -77,6 +77,7 @@ const NAMES: [&[(&str, Kind)]; 26] = [
         ("forwarded", Kind::Forwarded),
         ("forwarded-for", Kind::Forwarded),
         ("fastly-client-ip", Kind::Forwarded),
+        ("front-end-https", Kind::Forwarded),
     ],
     &[],
     &[("host", Kind::Host), ("http2-settings", Kind::Hop)],
@@ -87,7 +88,14 @@ const NAMES: [&[(&str, Kind)]; 26] = [
     &[],
     &[],
     &[("origin", Kind::Page)],
-    &[("proxy-connection", Kind::Hop), ("proxy-authenticate", Kind::Hop), ("proxy-authorization", Kind::Hop)],
+    &[
+        ("proxy-connection", Kind::Hop),
+        ("proxy-authenticate", Kind::Hop),
+        ("proxy-authorization", Kind::Hop),
+        ("proxy-client-ip", Kind::Forwarded),
+        // CGI makes of it the variable that says through which proxy to ask others.
+        ("proxy", Kind::Override),
+    ],
     &[],
     &[],
     &[("sec-websocket-key", Kind::WebSocketKey), ("scopegate-reason", Kind::Reason)],
@@ -99,7 +107,7 @@ const NAMES: [&[(&str, Kind)]; 26] = [
     ],
     &[("upgrade", Kind::Upgrade)],
     &[],
-    &[],
+    &[("wl-proxy-client-ip", Kind::Forwarded), ("wl-proxy-ssl", Kind::Forwarded)],
     &[
         ("x-api-key", Kind::ApiKey),
         ("x-request-id", Kind::RequestId),
@@ -114,6 +122,10 @@ const NAMES: [&[(&str, Kind)]; 26] = [
         ("x-originating-ip", Kind::Forwarded),
         ("x-remote-ip", Kind::Forwarded),
         ("x-remote-addr", Kind::Forwarded),
+        ("x-azure-clientip", Kind::Forwarded),
+        ("x-azure-socketip", Kind::Forwarded),
+        ("x-envoy-external-address", Kind::Forwarded),
+        ("x-url-scheme", Kind::Forwarded),
         ("x-appengine-user-ip", Kind::Forwarded),
         ("x-host", Kind::Forwarded),
         ("x-original-host", Kind::Forwarded),
@@ -124,6 +136,7 @@ const NAMES: [&[(&str, Kind)]; 26] = [
         ("x-original-method", Kind::Override),
         ("x-http-path-override", Kind::Override),
         ("x-original-path", Kind::Override),
+        ("x-envoy-original-path", Kind::Override),
         ("x-original-uri", Kind::Override),
         ("x-original-url", Kind::Override),
         ("x-override-url", Kind::Override),
@@ -219,7 +232,8 @@ pub fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub struct Nominated<'m>(Vec<&'m [u8]>);
 
 /// What every message needs is not for one connection only, whatever a peer says.
-const NEEDED: [&[u8]; 5] = [b"close", b"keep-alive", b"host", b"content-length", b"trailer"];
+const NEEDED: [&[u8]; 6] =
+    [b"close", b"keep-alive", b"host", b"content-length", b"trailer", b"sec-websocket-version"];
 
 impl<'m> Nominated<'m> {
     /// Takes a value of `Connection`.

@@ -43,6 +43,39 @@ fn without_a_section_preflights_of_matched_routes_go_to_the_upstream_without_cre
 }
 
 #[test]
+fn what_is_only_dressed_as_a_preflight_asks_for_a_key() {
+    let upstream = Upstream::start();
+    let route = "      GET /api/v1/apps/**: READ_TEAM_APPS\n";
+    let more =
+        format!("{route}      OPTIONS /api/v1/own: READ_TEAM_APPS\n      /api/v1/any: READ_TEAM_APPS\n");
+    let scopegate = Setup::new(&upstream).with(route, &more).start();
+    let asks = "Origin: https://a.example\r\nAccess-Control-Request-Method";
+    for (target, lines, body, reason) in [
+        // No browser sends a body with one, and a route of its own for OPTIONS is meant.
+        ("/api/v1/apps", format!("{asks}: GET\r\n"), "{}", "key_missing"),
+        ("/api/v1/own", format!("{asks}: OPTIONS\r\n"), "", "key_missing"),
+        ("/api/v1/own", format!("{asks}: GET\r\n"), "", "key_missing"),
+        ("/api/v1/any", format!("{asks}: GET\r\n"), "{}", "key_missing"),
+        ("/api/v1/any", format!("{asks}: OPTIONS\r\n"), "", ""),
+        // What was decided on is what the upstream sees.
+        (
+            "/api/v1/apps",
+            format!("{asks}: GET\r\nConnection: Origin, access-control-request-method\r\n"),
+            "",
+            "",
+        ),
+    ] {
+        let answer = ask(scopegate.address, "OPTIONS", target, &lines, body);
+        assert_eq!(answer.reason(), reason, "{target} {lines}");
+    }
+    let seen = upstream.seen();
+    assert_eq!(seen.len(), 2);
+    assert!(seen.iter().all(|seen| seen.header("origin") == Some("https://a.example")), "{seen:?}");
+    let asked = |place: usize| seen[place].header("access-control-request-method");
+    assert_eq!((asked(0), asked(1)), (Some("OPTIONS"), Some("GET")));
+}
+
+#[test]
 fn with_a_section_they_are_answered_from_it() {
     let upstream = Upstream::start();
     let scopegate = Setup::new(&upstream).and(CORS).start();

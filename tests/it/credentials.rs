@@ -59,6 +59,10 @@ fn strip_keeps_the_key_from_the_upstream() {
     let (keyed, open) = (upstream.nth(0), upstream.nth(1));
     assert_eq!((keyed.header("authorization"), keyed.header("x-api-key")), (None, None));
     assert!(open.header("authorization").is_some(), "what an open surface is sent is not ours");
+    let headers = format!("Authorization: Basic dTpw\r\nX-API-Key: {ALL}\r\n");
+    assert_eq!(get(scopegate.address, "/api/v1/apps", &headers).status, 200);
+    let keyed = upstream.nth(2);
+    assert_eq!((keyed.header("authorization"), keyed.header("x-api-key")), (Some("Basic dTpw"), None));
 }
 
 #[test]

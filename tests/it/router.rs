@@ -173,6 +173,7 @@ impl Scopegate {
             certificate: None,
             now,
             extended: false,
+            with_body: false,
         };
         let decided = pin!(decide(&self.policy, &self.keys, &call));
         let Poll::Ready((place, decision)) = decided.poll(&mut Context::from_waker(Waker::noop())) else {
