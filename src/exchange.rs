@@ -32,7 +32,7 @@ use crate::message::field::Kind;
 use crate::message::fields::Fields;
 use crate::message::head::Head;
 use crate::observe::metrics::Metrics;
-use crate::observe::observer::Observer;
+use crate::observe::observer::{InFlight, Observer};
 use crate::observe::reason::Reason;
 use crate::observe::record::{Id, Path, Record};
 use crate::refuse::{self, Refusal};
@@ -54,7 +54,7 @@ pub struct Exchange {
     snapshot: Rc<Held>,
     route: Option<usize>,
     observer: Rc<Observer>,
-    in_flight: bool,
+    in_flight: Option<InFlight>,
 }
 
 /// What a request with a key was admitted to.
@@ -86,7 +86,6 @@ impl Exchange {
         peer: &Rc<Peer>,
     ) -> Box<Self> {
         let trusted = peer.is_trusted(&snapshot.live().trusted_proxies);
-        observer.metrics.in_flight.inc();
         let has = |kind| head.is_some_and(|head| head.fields.has(kind));
         if !trusted && has(Kind::ForwardedProto) {
             observer.metrics.untrusted_forwarded.inc();
@@ -110,7 +109,7 @@ impl Exchange {
             snapshot: Rc::clone(snapshot),
             route: None,
             observer: Rc::clone(observer),
-            in_flight: true,
+            in_flight: Some(InFlight::count(observer)),
         })
     }
 
@@ -208,9 +207,7 @@ impl Exchange {
 
     /// No upstream works on it any more: it has been answered by us, or a channel goes on.
     pub fn landed(&mut self) {
-        if std::mem::take(&mut self.in_flight) {
-            self.observer.metrics.in_flight.dec();
-        }
+        self.in_flight = None;
     }
 
     /// How the route's surface treats channels, if it has any.
@@ -278,10 +275,9 @@ impl Drop for Exchange {
         } else if self.record.reason.is_none() && self.observer.lines.is_ending() {
             self.record.reason = Some(Reason::Drained);
         }
-        if let (Some(progress), Some(guest)) = (&self.progress, self.guest.take()) {
-            progress.outlives_answer(guest);
+        if let Some(progress) = &self.progress {
+            progress.outlives_answer(self.guest.take(), self.in_flight.take());
         }
-        self.landed();
         let route = self.snapshot.meters(self.route);
         self.observer.tell(&self.record, route);
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::link::Link;
+use super::upload::Upload;
 use crate::message::invalid::Invalid;
 
 /// The body of a client's request.
@@ -20,8 +21,12 @@ pub enum Incoming {
     /// Over HTTP/1.
     Http1(Arriving),
     /// Over HTTP/2.
-    Http2(hyper::body::Incoming),
+    Http2(Streamed),
 }
+
+/// A body over HTTP/2; its stream is told when nobody wants it any more.
+#[derive(Debug)]
+pub struct Streamed(Rc<Upload>);
 
 /// A body over HTTP/1; the connection is told when nobody wants it any more.
 #[derive(Debug)]
@@ -61,6 +66,17 @@ impl Incoming {
             Self::Http1(Arriving { link: Rc::clone(link), turn: link.turn() })
         }
     }
+
+    /// What comes on this stream of HTTP/2.
+    pub(super) fn on(upload: &Rc<Upload>) -> Self {
+        Self::Http2(Streamed(Rc::clone(upload)))
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 impl Drop for Arriving {
@@ -75,7 +91,10 @@ impl From<&hyper::Error> for Broken {
     fn from(error: &hyper::Error) -> Self {
         let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
         let malformed = matches!(cause, Some(ErrorKind::InvalidInput | ErrorKind::InvalidData));
-        if malformed || error.is_parse() { Self::Invalid(Invalid::Length) } else { Self::Gone }
+        // What the h2 crate resets a stream for is the client's doing: another length than was announced, most of all.
+        let reset = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+        let reset = reset.is_some_and(|error| error.is_library() && error.is_reset());
+        if malformed || reset || error.is_parse() { Self::Invalid(Invalid::Length) } else { Self::Gone }
     }
 }
 
@@ -87,7 +106,8 @@ impl http_body::Body for Incoming {
         match self.get_mut() {
             Self::Nothing => Poll::Ready(None),
             Self::Http1(body) => body.link().map_or(Poll::Ready(None), |link| link.poll_body(cx)),
-            Self::Http2(body) => Pin::new(body)
+            Self::Http2(streamed) => streamed
+                .0
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|error| Broken::from(&error)))),
         }
@@ -97,7 +117,7 @@ impl http_body::Body for Incoming {
         match self {
             Self::Nothing => true,
             Self::Http1(body) => body.link().is_none_or(|link| link.is_whole()),
-            Self::Http2(body) => body.is_end_stream(),
+            Self::Http2(streamed) => streamed.0.is_end_stream(),
         }
     }
 
@@ -108,7 +128,7 @@ impl http_body::Body for Incoming {
                 let length = body.link().map_or(Some(0), |link| link.length());
                 length.map_or_else(SizeHint::default, SizeHint::with_exact)
             }
-            Self::Http2(body) => body.size_hint(),
+            Self::Http2(streamed) => streamed.0.size_hint(),
         }
     }
 }

@@ -12,14 +12,13 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::peer::Peer;
+use crate::message::frames::Frames;
 
 /// So many seconds' worth may come at once: who connects, or wakes up, says much in a moment.
 const AT_ONCE: u32 = 10;
 /// For so many bytes that it takes a client may send one frame more: it says what it has taken, for the stream and for the
 /// connection, and what we send in small pieces is counted by the piece.
 const TAKEN: usize = 32;
-/// What a connection of HTTP/2 begins with (RFC 9113, 3.4).
-const PREFACE: usize = 24;
 
 /// A connection of HTTP/2, of which something has been read already; reading fails once its client is too busy.
 pub(super) struct Calm<S> {
@@ -28,8 +27,16 @@ pub(super) struct Calm<S> {
     frames: Frames,
     allowance: Allowance,
     peer: Rc<Peer>,
-    /// The client takes nothing of what there is for it.
-    blocked: Rc<Cell<bool>>,
+    signs: Rc<Signs>,
+}
+
+/// What is seen of a client in its frames.
+#[derive(Debug, Default)]
+pub(super) struct Signs {
+    /// It takes nothing of what there is for it.
+    pub(super) blocked: Cell<bool>,
+    /// It has begun to say a head, or trailers.
+    pub(super) in_block: Cell<bool>,
 }
 
 /// How many frames may still come.
@@ -43,15 +50,22 @@ struct Allowance {
 }
 
 impl<S> Calm<S> {
-    /// At most `rate` such frames a second, in the long run; says in `blocked` whether the client takes nothing.
-    pub(super) fn new(socket: S, read: Bytes, rate: u32, peer: Rc<Peer>, blocked: Rc<Cell<bool>>) -> Self {
+    /// At most `rate` such frames a second, in the long run.
+    pub(super) fn new(socket: S, read: Bytes, frames: Frames, rate: u32, peer: Rc<Peer>) -> Self {
         let allowance = Allowance::new(rate, peer.clock().now());
-        Self { socket, read, frames: Frames::default(), allowance, peer, blocked }
+        Self { socket, read, frames, allowance, peer, signs: Rc::default() }
+    }
+
+    /// What is seen of the client, as it goes on.
+    pub(super) fn signs(&self) -> Rc<Signs> {
+        Rc::clone(&self.signs)
     }
 
     /// Looks at what has been read.
     fn look(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let count = self.frames.pass(bytes);
+        let passed = self.frames.pass(bytes);
+        self.signs.in_block.set(self.frames.is_in_block());
+        let count = passed.map_err(|error| io::Error::new(ErrorKind::FileTooLarge, error))?;
         if count > 0 && !self.allowance.takes(count, self.peer.clock().now()) {
             return Err(ErrorKind::QuotaExceeded.into());
         }
@@ -59,7 +73,7 @@ impl<S> Calm<S> {
     }
 
     fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.blocked.set(written.is_pending());
+        self.signs.blocked.set(written.is_pending());
         if let Poll::Ready(Ok(count)) = written {
             self.allowance.took(count);
         }
@@ -98,52 +112,6 @@ impl Allowance {
     }
 }
 
-/// Where frames begin, by their headers alone (RFC 9113, 4.1).
-struct Frames {
-    header: [u8; HEADER],
-    have: usize,
-    /// Of the frame that has begun, or of the preface.
-    left: usize,
-}
-
-const HEADER: usize = 9;
-
-impl Default for Frames {
-    fn default() -> Self {
-        Self { header: [0; HEADER], have: 0, left: PREFACE }
-    }
-}
-
-impl Frames {
-    /// Passes bytes; says how many frames have begun in them that do nothing for a request.
-    fn pass(&mut self, mut bytes: &[u8]) -> u32 {
-        let mut count = 0;
-        loop {
-            let skipped = self.left.min(bytes.len());
-            self.left -= skipped;
-            bytes = bytes.get(skipped..).unwrap_or_default();
-            if bytes.is_empty() {
-                return count;
-            }
-            let slots = self.header.get_mut(self.have..).unwrap_or_default();
-            let copied = slots.iter_mut().zip(bytes).map(|(slot, byte)| *slot = *byte).count();
-            self.have += copied;
-            bytes = bytes.get(copied..).unwrap_or_default();
-            if self.have == HEADER {
-                let [a, b, c, kind, ..] = self.header;
-                self.left = u32::from_be_bytes([0, a, b, c]) as usize;
-                self.have = 0;
-                count += u32::from(!is_of_a_request(kind));
-            }
-        }
-    }
-}
-
-/// DATA, HEADERS and CONTINUATION: the h2 crate sees to it that there is something in them.
-fn is_of_a_request(kind: u8) -> bool {
-    matches!(kind, 0 | 1 | 9)
-}
-
 impl<S: AsyncRead + Unpin> AsyncRead for Calm<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -172,7 +140,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Calm<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.socket).poll_flush(cx);
-        this.blocked.set(flushed.is_pending());
+        this.signs.blocked.set(flushed.is_pending());
         flushed
     }
 
@@ -200,25 +168,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    /// A frame with so many bytes behind its header.
-    fn frame(kind: u8, length: u32) -> Vec<u8> {
-        let [_, a, b, c] = length.to_be_bytes();
-        [&[a, b, c, kind, 0, 0, 0, 0, 0][..], &vec![0xff; length as usize]].concat()
-    }
-
-    #[test]
-    fn frames_are_found_wherever_the_reads_end() {
-        let mut bytes = vec![b'P'; PREFACE];
-        for (kind, length) in [(4, 6), (6, 8), (0, 300), (1, 0), (9, 1), (8, 4), (0x7f, 0), (0, 0), (3, 4)] {
-            bytes.extend(frame(kind, length));
-        }
-        for piece in 1..bytes.len() {
-            let mut frames = Frames::default();
-            let count: u32 = bytes.chunks(piece).map(|piece| frames.pass(piece)).sum();
-            assert_eq!((count, frames.have, frames.left), (5, 0, 0), "in pieces of {piece}");
-        }
-    }
 
     #[test]
     fn so_many_may_come_at_once_and_so_many_a_second() {

@@ -1,6 +1,5 @@
 //! Requests of a client over HTTP/2, which hyper reads.
 
-use std::cell::Cell;
 use std::error::Error as _;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
@@ -23,6 +22,7 @@ use super::pipe::Pipe;
 use super::streams::Streams;
 use super::watched::Watched;
 use super::{Bounds, Door, Malformed, Reply, Switch};
+use crate::message::frames::{self, Frames};
 use crate::message::head::Head;
 use crate::socket::Socket;
 
@@ -32,10 +32,13 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What waits for a client that does not take it, on each stream.
 const UNTAKEN: usize = 64 * 1024;
+/// A connection may meet so many times `limits.resets` streams that we have to reset, while it lives: what a client sends
+/// behind a refusal that it has not seen yet is none of its fault.
+const MISHAPS: usize = 10;
 /// Why a connection ends whose client takes nothing.
 const SLOW: &str = "client_slow";
 /// After a goodbye of ours.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +47,8 @@ enum Waits {
     Busy,
     /// The client, which takes nothing of what is left to say of streams that have ended.
     Blocked,
+    /// The rest of a head.
+    Head,
     /// The next request.
     Idle,
 }
@@ -58,20 +63,21 @@ pub(super) async fn serve<D: Door>(socket: Socket, read: Bytes, peer: Rc<Peer>, 
         // In a box, which is gone when the answer begins: that may have to wait for long.
         Box::pin(async move { exchange(request, door, peer, &streams).await })
     });
-    let blocked = Rc::new(Cell::new(false));
-    let socket = Calm::new(socket, read, bounds.control_frames, Rc::clone(&peer), Rc::clone(&blocked));
+    let frames = Frames::of_client(bounds.size.head);
+    let socket = Calm::new(socket, read, frames, bounds.control_frames, Rc::clone(&peer));
+    let signs = socket.signs();
     let mut builder = http2::Builder::new(streams.clone());
     if bounds.channels {
         builder.enable_connect_protocol();
     }
     let connection = builder
         .max_concurrent_streams(bounds.streams)
-        .max_header_list_size(u32::try_from(bounds.size.head).unwrap_or(u32::MAX))
+        .max_header_list_size(frames::told(bounds.size.head))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(UNTAKEN)
         .max_pending_accept_reset_streams(bounds.resets)
-        .max_local_error_reset_streams(bounds.resets)
+        .max_local_error_reset_streams(bounds.resets.saturating_mul(MISHAPS))
         .serve_connection(TokioIo::new(socket), service);
     let mut connection = pin!(connection);
     let mut course = Course { waits: Waits::Idle, begun: false, closing: false };
@@ -88,10 +94,11 @@ pub(super) async fn serve<D: Door>(socket: Socket, read: Bytes, peer: Rc<Peer>, 
             peer.wait(LINGER);
         }
         let polled = connection.as_mut().poll(cx).map_err(|error| reason(&error));
-        let waits = match (streams.is_empty(), blocked.get()) {
-            (false, _) => Waits::Busy,
-            (true, true) => Waits::Blocked,
-            (true, false) => Waits::Idle,
+        let waits = match (streams.is_empty(), signs.blocked.get(), signs.in_block.get()) {
+            (false, ..) => Waits::Busy,
+            (true, true, _) => Waits::Blocked,
+            (true, false, true) if course.begun => Waits::Head,
+            (true, false, _) => Waits::Idle,
         };
         if waits != course.waits {
             course.turn(waits, &peer, &*door);
@@ -119,6 +126,10 @@ impl Course {
         match self.waits {
             Waits::Busy if streams.end_stuck() => Ok(false),
             Waits::Busy | Waits::Blocked => Err(SLOW),
+            Waits::Head => {
+                door.cut_short("head");
+                Ok(true)
+            }
             Waits::Idle => {
                 if !self.begun && !self.closing {
                     door.cut_short("preface");
@@ -135,7 +146,8 @@ impl Course {
             Waits::Busy => peer.rest(),
             Waits::Idle if !self.closing => peer.idle(door.bounds().idle),
             Waits::Blocked if !self.closing => peer.wait(door.bounds().patience),
-            Waits::Idle | Waits::Blocked => peer.wait(LINGER),
+            Waits::Head if !self.closing => peer.wait(door.bounds().head_wait),
+            Waits::Idle | Waits::Blocked | Waits::Head => peer.wait(LINGER),
         }
     }
 }
@@ -157,12 +169,17 @@ async fn exchange<D: Door>(
     }
     let head = Head::of(&parts, &size).map_err(|invalid| (invalid, Head::outline(&parts)));
     let upgrade = parts.extensions.remove::<OnUpgrade>();
+    let upload = streams.upload(body);
+    let body = upload.as_ref().map_or(Incoming::Nothing, Incoming::on);
     // Not held while the upstream thinks.
     drop(parts);
     let Reply { answer, switch } = match head {
-        Ok(head) => door.serve(peer, head, Incoming::Http2(body)).await,
+        Ok(head) => door.serve(peer, head, body).await,
         Err((invalid, head)) => door.refuse(&peer, Some(&head), Malformed::Invalid(invalid)).into(),
     };
+    if let Some(rest) = upload.and_then(|upload| upload.rest()) {
+        streams.read_off(rest);
+    }
     let mut response = Response::new(streams.watched(answer.body, patience));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.fields.into_map();
@@ -191,8 +208,10 @@ fn switched(streams: &Streams, upgrade: OnUpgrade, switch: Switch) {
 fn reason(error: &hyper::Error) -> &'static str {
     let cause = error.source();
     let io = cause.and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
-    if io == Some(ErrorKind::QuotaExceeded) {
-        return "control_frames";
+    match io {
+        Some(ErrorKind::QuotaExceeded) => return "control_frames",
+        Some(ErrorKind::FileTooLarge) => return "head_too_large",
+        Some(_) | None => {}
     }
     let cause = cause.and_then(|cause| cause.downcast_ref::<h2::Error>()).and_then(h2::Error::reason);
     let named = |known: &(h2::Reason, &'static str)| (Some(known.0) == cause).then_some(known.1);

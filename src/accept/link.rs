@@ -14,15 +14,13 @@ use tokio::io::AsyncWrite as _;
 
 use super::body::Broken;
 use super::peer::Peer;
+use super::upload::UNWANTED;
 use crate::message::chunk::Chunk;
 use crate::message::framing::{Framing, Step};
 use crate::socket::Socket;
 
 /// Asks the client for its body (RFC 9110, 15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-/// What is read of a body that nobody wants, so that the connection can stay: a refusal of a small request costs a client
-/// no connection.
-const UNWANTED: u64 = 64 * 1024;
 
 /// A client's HTTP/1 connection.
 pub(super) struct Link {

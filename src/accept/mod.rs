@@ -17,6 +17,7 @@ pub mod pipe;
 mod proxied;
 pub mod proxy_protocol;
 mod streams;
+mod upload;
 mod watched;
 
 use std::future::poll_fn;
@@ -40,6 +41,7 @@ use crate::message::answer::Answer;
 use crate::message::chunk::Chunk;
 use crate::message::head::{Head, Limits};
 use crate::message::invalid::Invalid;
+use crate::observe::seldom::Seldom;
 use crate::socket::Socket;
 use crate::tls::failure::Failure;
 use crate::tls::subject;
@@ -230,6 +232,7 @@ pub async fn run<D: Door>(
     door: Rc<D>,
     mut drain: Drain,
 ) {
+    let said = Seldom::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -245,7 +248,9 @@ pub async fn run<D: Door>(
                 take(stream, address, &entrance, &door);
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if said.is_time() {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

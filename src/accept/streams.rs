@@ -7,12 +7,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use http_body::Body as _;
+use hyper::body::Incoming;
 use hyper::rt::Executor;
 use tokio::task::{AbortHandle, Id, spawn_local};
 use tokio::time::timeout;
 
 use super::Taken;
+use super::http2::LINGER;
 use super::peer::Peer;
+use super::upload::Upload;
 use super::watched::{Pace, Watched};
 
 /// The streams of a connection, by the tasks that serve them.
@@ -20,7 +24,7 @@ use super::watched::{Pace, Watched};
 pub(super) struct Streams {
     peer: Rc<Peer>,
     open: Rc<RefCell<HashMap<Id, Stream>>>,
-    /// Answers whose tasks have ended, and of which the client has yet to take something.
+    /// Those whose tasks have ended, and of which something is still on its way.
     left: Rc<RefCell<Vec<Rc<Pace>>>>,
     /// Of streams that are about to switch, by their tasks.
     switching: Rc<RefCell<HashMap<Id, Rc<Sender>>>>,
@@ -38,11 +42,22 @@ impl Streams {
         Self { peer, open: Rc::default(), left: Rc::default(), switching: Rc::default() }
     }
 
-    /// None is open, and nothing is left of any that the client has yet to take.
+    /// None is open, and nothing is on its way on any.
     pub(super) fn is_empty(&self) -> bool {
         let mut left = self.left.borrow_mut();
-        left.retain(|pace| pace.is_untaken());
+        left.retain(|pace| pace.is_open());
         left.is_empty() && self.open.borrow().is_empty()
+    }
+
+    /// The body of the request on the stream of this task, if it has one.
+    pub(super) fn upload(&self, body: Incoming) -> Option<Rc<Upload>> {
+        let id = tokio::task::try_id().filter(|_| !body.is_end_stream())?;
+        self.open.borrow().get(&id).map(|stream| Upload::new(body, &stream.pace))
+    }
+
+    /// Reads for no use what is left of a body, beside its stream.
+    pub(super) fn read_off(&self, rest: impl Future<Output = ()> + 'static) {
+        self.enter(false, rest);
     }
 
     /// The body of an answer on the stream of this task.
@@ -70,6 +85,8 @@ impl Streams {
             if end <= now {
                 pace.end();
                 task.abort();
+                // What is left of it by then was on its way out: the client does not read its socket either.
+                wait(now + LINGER);
             } else {
                 wait(end);
             }
@@ -149,7 +166,7 @@ impl Drop for Entered {
         let Streams { open, left, peer, .. } = &self.0;
         if let Some(id) = tokio::task::try_id() {
             let stream = open.borrow_mut().remove(&id);
-            left.borrow_mut().extend(stream.map(|Stream { pace, .. }| pace).filter(|pace| pace.is_untaken()));
+            left.borrow_mut().extend(stream.map(|Stream { pace, .. }| pace).filter(|pace| pace.is_open()));
             self.0.switched(id);
         }
         // The last stream has ended: the connection may be waited for again.

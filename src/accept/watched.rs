@@ -16,6 +16,8 @@ use super::peer::Peer;
 /// An answer of one piece ends with that, up to this length, which is that of a frame (RFC 9113, 4.2). The end of every
 /// other one is said when all of it has been taken: until then its stream can be ended alone.
 const SMALL: usize = 16 * 1024;
+/// Pieces that wait for a client: each costs some 300 bytes beside what it holds, which the bound of bytes does not see.
+const PIECES: usize = 64;
 
 /// How fast the client takes the answer of a stream.
 #[derive(Debug)]
@@ -26,10 +28,12 @@ pub(super) struct Pace {
     until: Cell<Option<Instant>>,
     /// Pieces that it has not taken whole.
     untaken: Cell<usize>,
+    /// The body of the request is on its way.
+    uploads: Cell<bool>,
     /// Too slow.
     ended: Cell<bool>,
-    /// Who waits until all of it has been taken.
-    waker: RefCell<Option<Waker>>,
+    /// Who waits until no more pieces than this are untaken.
+    waker: RefCell<Option<(usize, Waker)>>,
 }
 
 /// The body of an answer, which notes when the client has something to take.
@@ -68,8 +72,8 @@ impl Pace {
         if is_stream {
             peer.opens();
         }
-        let (until, untaken, ended, waker) = Default::default();
-        Self { peer, is_stream, until, untaken, ended, waker }
+        let (until, untaken, uploads, ended, waker) = Default::default();
+        Self { peer, is_stream, until, untaken, uploads, ended, waker }
     }
 
     /// Until when the client must take some of what there is for it, where there is something.
@@ -82,16 +86,29 @@ impl Pace {
         self.untaken.get() > 0
     }
 
+    /// Something is under way, whether its task has ended or not.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_untaken() || self.uploads.get()
+    }
+
+    /// Whether the body of the request is on its way.
+    pub(super) fn uploads(&self, uploads: bool) {
+        self.uploads.set(uploads);
+        // Nothing may be under way any more.
+        self.peer.wake();
+    }
+
     /// It was too slow.
     pub(super) fn end(&self) {
         self.ended.set(true);
     }
 
-    fn poll_taken(&self, cx: &Context<'_>) -> Poll<()> {
-        if !self.is_untaken() {
+    /// Ready when no more pieces than this are untaken.
+    fn poll_taken(&self, but: usize, cx: &Context<'_>) -> Poll<()> {
+        if self.untaken.get() <= but {
             return Poll::Ready(());
         }
-        self.waker.replace(Some(cx.waker().clone()));
+        self.waker.replace(Some((but, cx.waker().clone())));
         Poll::Pending
     }
 }
@@ -139,6 +156,7 @@ impl<B: Taken> Body for Watched<B> {
     ) -> Poll<Option<Result<Frame<Piece>, B::Error>>> {
         let this = self.get_mut();
         if !matches!(this.place, Place::End(_)) {
+            ready!(this.pace.poll_taken(PIECES - 1, cx));
             let frame = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
                 None => None,
                 Some(frame) => match frame?.into_data() {
@@ -148,7 +166,7 @@ impl<B: Taken> Body for Watched<B> {
             };
             this.place = Place::End(frame);
         }
-        ready!(this.pace.poll_taken(cx));
+        ready!(this.pace.poll_taken(0, cx));
         let Place::End(trailers) = &mut this.place else { return Poll::Ready(None) };
         Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
     }
@@ -187,9 +205,9 @@ impl Drop for Piece {
         pace.untaken.set(pace.untaken.get() - 1);
         if pace.untaken.get() == 0 {
             pace.until.set(None);
-            if let Some(waker) = pace.waker.take() {
-                waker.wake();
-            }
+        }
+        if let Some((_, waker)) = pace.waker.borrow_mut().take_if(|(but, _)| pace.untaken.get() <= *but) {
+            waker.wake();
         }
     }
 }

@@ -12,7 +12,7 @@ use memchr::memmem;
 
 use crate::message::field::{Kind, Nominated, is_token, words};
 use crate::message::fields::Fields;
-use crate::message::framing::{Chunks, Framing};
+use crate::message::framing::{self, Chunks, Framing};
 use crate::message::head::{digits, ends_in_pairs};
 use crate::message::invalid::Invalid;
 
@@ -81,7 +81,10 @@ impl Head {
                 && !matches!(framing, Some(Framing::Close)),
             framing: framing.filter(|framing| !framing.is_end()),
             fields: fields.passed,
-            switches: status == StatusCode::SWITCHING_PROTOCOLS && switches(parsed.headers),
+            // HTTP/1.0 has no such thing (RFC 9110, 7.8).
+            switches: status == StatusCode::SWITCHING_PROTOCOLS
+                && parsed.version == Some(1)
+                && switches(parsed.headers),
         };
         Ok(Some((head, length)))
     }
@@ -89,7 +92,7 @@ impl Head {
     /// Of an answer over HTTP/2, whose frames say where its body ends: the framing is the length that it announces, or
     /// [`Framing::Close`].
     pub fn of(parts: &Parts, method: &Method) -> Result<Self, Invalid> {
-        if parts.headers.len() > FIELDS {
+        if parts.headers.len() > FIELDS || framing::length(&parts.headers) > LIMIT {
             return Err(Invalid::TooLarge);
         }
         let lengthless = parts.status == StatusCode::NO_CONTENT;

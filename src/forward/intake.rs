@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 use super::headers::Announced;
 use crate::accept::body::{Broken, Incoming};
 use crate::keys::guests::Guest;
+use crate::message::framing;
 use crate::message::invalid::Invalid;
 
 /// A client's body on its way.
@@ -45,13 +46,13 @@ pub struct Progress {
     pub received: Cell<u64>,
     /// What passes it on beside the answer.
     task: RefCell<Option<AbortHandle>>,
-    /// Who sends it, where the answer is whole before it.
-    guest: RefCell<Option<Box<dyn Any>>>,
+    /// Who sends it, and that it is in flight, where the answer is whole before it.
+    outlives: RefCell<Option<Box<dyn Any>>>,
 }
 
 impl Progress {
     fn new() -> Rc<Self> {
-        Rc::new(Self { received: Cell::new(0), task: RefCell::default(), guest: RefCell::default() })
+        Rc::new(Self { received: Cell::new(0), task: RefCell::default(), outlives: RefCell::default() })
     }
 
     /// This task passes on the rest of it, beside the answer.
@@ -59,11 +60,13 @@ impl Progress {
         self.task.replace(Some(task));
     }
 
-    /// The answer is whole: what is left of the body goes on for as long as its key is good.
-    pub fn outlives_answer<S: 'static>(&self, guest: Guest<S>) {
+    /// The answer is whole: what is left of the body goes on for as long as its key is good, and until then it is counted.
+    pub fn outlives_answer<S: 'static>(&self, guest: Option<Guest<S>>, counted: impl Any) {
         if let Some(task) = self.task.take().filter(|task| !task.is_finished()) {
-            guest.leaves_with(&task);
-            self.guest.replace(Some(Box::new(guest)));
+            if let Some(guest) = &guest {
+                guest.leaves_with(&task);
+            }
+            self.outlives.replace(Some(Box::new((guest, counted))));
         }
     }
 }
@@ -115,7 +118,11 @@ impl Intake {
             Some(Ok(data)) => self.take(&data).map(|()| Piece::Data(data)),
             Some(Err(frame)) => {
                 let trailers = frame.into_trailers().unwrap_or_default();
-                self.ended().map(|()| Piece::Trailers(trailers))
+                if framing::fit(&trailers) {
+                    self.ended().map(|()| Piece::Trailers(trailers))
+                } else {
+                    Err(Broken::Invalid(Invalid::TooLarge))
+                }
             }
             None => self.ended().map(|()| Piece::End),
         })

@@ -217,8 +217,21 @@ impl Chunks {
     }
 }
 
-/// A body's trailers may have so many fields.
+/// A body's trailers may have so many fields, and so many bytes.
 const FIELDS: usize = 64;
+pub(super) const TRAILERS: usize = LIMIT;
+
+/// Whether trailers that another library has read are what they may be.
+#[must_use]
+pub fn fit(trailers: &HeaderMap) -> bool {
+    trailers.len() <= FIELDS && length(trailers) <= TRAILERS
+}
+
+/// What fields have in bytes, as HTTP/1 writes them.
+#[must_use]
+pub fn length(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+}
 
 /// The fields after a body, without those that could not stand there (RFC 9110, 6.5.1).
 fn trailers(bytes: &[u8], hops: &[Box<[u8]>]) -> Result<HeaderMap, Invalid> {

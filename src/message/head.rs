@@ -5,14 +5,14 @@ use std::mem::MaybeUninit;
 use std::rc::Rc;
 
 use data_encoding::BASE64;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, COOKIE};
 use http::request::Parts;
 use http::{Method, Version};
 use hyper::ext::Protocol;
 
 use super::field::{Kind, Nominated, is_token, words};
 use super::fields::Fields;
-use super::framing::{Chunks, Framing};
+use super::framing::{self, Chunks, Framing};
 use super::invalid::Invalid;
 
 /// The most fields that a limit may allow.
@@ -103,7 +103,9 @@ impl Head {
     /// Of a request that another library has read. Extended CONNECT for a WebSocket (RFC 8441) becomes the GET that
     /// HTTP/1.1 asks the same with, and gets the key that it has no use for itself.
     pub fn of(parts: &Parts, limits: &Limits) -> Result<Self, Invalid> {
-        if parts.headers.len() > limits.fields {
+        // In as many fields as it likes (RFC 9113, 8.2.3): it becomes one.
+        let cookies = parts.headers.get_all(COOKIE).iter().count().saturating_sub(1);
+        if parts.headers.len() - cookies > limits.fields || framing::length(&parts.headers) > limits.head {
             return Err(Invalid::TooLarge);
         }
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str());

@@ -6,6 +6,10 @@ use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::listen::Events;
 use crate::config::problem::{Problems, Severity};
@@ -20,13 +24,15 @@ pub fn init(form: Events) -> WorkerGuard {
     let events = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING);
     let (writer, guard) = events.thread_name("events").finish(std::io::stderr());
     let _ = LOST.set(writer.error_counter());
-    let events =
-        tracing_subscriber::fmt().with_writer(writer).with_max_level(tracing::Level::INFO).with_target(false);
-    // A second call changes nothing: the first program of a process has the word.
-    let _ = match form {
-        Events::Json => events.json().flatten_event(true).try_init(),
-        Events::Text => events.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    let events = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
+    let events = match form {
+        Events::Json => events.json().flatten_event(true).boxed(),
+        Events::Text => events.with_ansi(std::io::stderr().is_terminal()).boxed(),
     };
+    // Ours alone: some libraries have a line for each frame that a client should not have sent.
+    let ours = Targets::new().with_target(env!("CARGO_PKG_NAME"), tracing::Level::INFO);
+    // A second call changes nothing: the first program of a process has the word.
+    let _ = tracing_subscriber::registry().with(events.with_filter(ours)).try_init();
     guard
 }
 

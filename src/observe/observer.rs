@@ -1,5 +1,6 @@
 //! What a worker tells.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::lines::Lines;
@@ -26,5 +27,24 @@ impl Observer {
     pub fn tell(&self, record: &Record, route: &RouteMeters) {
         self.metrics.count(record, route);
         self.lines.write(record, route);
+    }
+}
+
+/// A request that an upstream works on, or may; it counts until this is dropped.
+#[derive(Debug)]
+pub struct InFlight(Rc<Observer>);
+
+impl InFlight {
+    /// One more.
+    #[must_use]
+    pub fn count(observer: &Rc<Observer>) -> Self {
+        observer.metrics.in_flight.inc();
+        Self(Rc::clone(observer))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.metrics.in_flight.dec();
     }
 }

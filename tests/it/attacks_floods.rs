@@ -164,7 +164,10 @@ fn a_list_of_fields_is_as_large_as_it_may_be_and_no_larger() {
     for (fields, status, reason) in [
         (many(100), 200, ""),
         (many(101), 431, "head_too_large"),
-        ([health("/health"), vec![("x", &long)]].concat(), 431, ""),
+        ([health("/health"), vec![("x", &long)]].concat(), 431, "head_too_large"),
+        // In as many fields as a client likes, they are one (RFC 9113, 8.2.3).
+        ([health("/health"), vec![("cookie", "a=b"); 110]].concat(), 200, ""),
+        ([health("/health"), vec![("cookie", "a=b"); 3_000]].concat(), 431, "head_too_large"),
         (health(&path), 414, "target_too_long"),
     ] {
         let mut frames = Frames::connect(scopegate.address, &[]);

@@ -3,7 +3,7 @@
 use crate::attacks::gate;
 use crate::attacks_bodies::mirror;
 use crate::harness::frames::{
-    DATA, END_HEADERS, END_STREAM, Frames, HEADERS, RESET, Told, block, frame, get,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, RESET, Told, block, frame, get,
 };
 use crate::harness::scopegate::{APPS, Setup};
 use crate::harness::upstream::Upstream;
@@ -320,6 +320,26 @@ fn a_body_is_as_long_as_its_head_says_or_is_none() {
         }
     }
     assert!(upstream.seen().iter().all(|seen| seen.method == "CUT"), "{:?}", upstream.seen());
+    // All that stands behind a body passes, or nothing of it.
+    let (long, small) = ("y".repeat(1_000), "y".to_owned());
+    for (count, value) in [(33, &long), (65, &small), (70, &long), (300, &long), (10_000, &small)] {
+        let mut frames = Frames::connect(scopegate.address, &[]);
+        let fields = block(&vec![("x-sum", value.as_str()); count]);
+        frames.send([frame(HEADERS, END_HEADERS, 1, &post(b"")), part(b"hi")].concat());
+        let pieces: Vec<_> = fields.chunks(16_000).collect();
+        for (place, piece) in pieces.iter().enumerate() {
+            let (kind, ends) = if place == 0 { (HEADERS, END_STREAM) } else { (CONTINUATION, 0) };
+            let whole = if place + 1 == pieces.len() { END_HEADERS } else { 0 };
+            frames.try_send(frame(kind, ends | whole, 1, piece));
+        }
+        let told = frames.told(1);
+        if count == 33 {
+            let Told::Answer(200, body) = told else { panic!("{told:?}") };
+            assert_eq!(body.matches("x-sum").count(), 33);
+        } else {
+            assert!(!matches!(told, Told::Answer(200, _)), "{count} fields: {told:?}");
+        }
+    }
     // What may not stand behind a body over HTTP/1.1 may not either here.
     let mut frames = Frames::connect(scopegate.address, &[]);
     frames.send(frame(HEADERS, END_HEADERS, 1, &post(b"")));

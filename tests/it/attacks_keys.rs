@@ -352,9 +352,10 @@ fn a_switch_that_nobody_asked_for_or_that_does_not_fit_is_none() {
         (SESSION, format!("Upgrade: websocket, h2c\r\nConnection: Upgrade\r\n{ACCEPT}")),
         (SESSION, format!("Upgrade: h2c\r\n{switch}{ACCEPT}")),
     ];
-    for (target, lines) in cases {
+    let cases = cases.into_iter().map(|(target, lines)| ("1.1", target, lines));
+    for (version, target, lines) in cases.chain([("1.0", SESSION, with(ACCEPT))]) {
         let answer = format!(
-            "HTTP/1.1 101 Switching Protocols\r\n{lines}\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+            "HTTP/{version} 101 Switching Protocols\r\n{lines}\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
         );
         let upstream = Upstream::with(move |exchange| {
             if exchange.request.target.ends_with("next") {

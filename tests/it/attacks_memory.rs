@@ -42,6 +42,7 @@ fn evil(exchange: &mut Exchange<'_>) -> bool {
     let (begin, flood) = match target.rsplit(['/', '?']).next().unwrap_or_default() {
         "fields" => ("HTTP/1.1 200 OK\r\n".to_owned(), "X: y\r\n".repeat(1_000)),
         "interim" => (String::new(), "HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n".repeat(1_000)),
+        "pieces" => (chunked.to_owned(), "1\r\nx\r\n".repeat(10_000)),
         "endless" => ("HTTP/1.1 200 OK\r\n\r\n".to_owned(), "x".repeat(65_536)),
         "extensions" => (format!("{chunked}1;"), "a".repeat(65_536)),
         "trailers" => (format!("{chunked}0\r\n"), "X: y\r\n".repeat(10_000)),
@@ -168,6 +169,9 @@ fn attacks_of_clients_have_a_ceiling() {
         }),
         Attack::new("large answers that nobody reads", 10, 96, |to| {
             streams(to, 0x7fff_ffff, 20, "/api/v1/webhooks/large")
+        }),
+        Attack::new("small pieces that nobody reads", 4, 96, |to| {
+            streams(to, 0x7fff_ffff, 20, "/api/v1/webhooks/pieces")
         }),
         Attack::new("channels over HTTP/2 that nobody reads", 10, 64, |to| {
             let mut frames = Frames::connect(to, &[0, 4, 0, 0, 0, 1]);

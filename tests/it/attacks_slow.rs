@@ -11,6 +11,7 @@ use crate::harness::scopegate::{Scopegate, Setup};
 use crate::harness::upstream::Upstream;
 
 const REFUSED_STREAM: u32 = 7;
+const BROKEN: &str = "scopegate_http2_broken_total{reason=\"client_slow\"}";
 
 /// Windows of so many bytes, on each stream.
 fn windows(bytes: u32) -> Vec<u8> {
@@ -93,13 +94,13 @@ fn a_client_has_so_many_streams_over_all_of_its_connections() {
 
 #[test]
 fn answers_that_are_not_taken_end_however_small_they_are() {
-    const BROKEN: &str = "scopegate_http2_broken_total{reason=\"client_slow\"}";
     let upstream = Upstream::with(|exchange| {
         let size = exchange.request.target.rsplit('/').next().and_then(|size| size.parse().ok());
         let text = "x".repeat(size.unwrap_or(5));
         exchange.reply("200 OK", "", &text)
     });
-    let scopegate = Setup::new(&upstream).and("timeouts: { idle: 300ms }").start();
+    let scopegate = Setup::new(&upstream).and("timeouts: { idle: 300ms }");
+    let scopegate = scopegate.and("limits: { streams: 1000, connections_per_client: 1000 }").start();
     // Pieces that are larger than a frame end alone, smaller ones with their connection.
     for (window, size, alone) in [(0, 5, true), (1, 5, false), (1, 20_000, true), (1, 60_000, true)] {
         let what = format!("{size} bytes through a window of {window}");
@@ -134,6 +135,21 @@ fn answers_that_are_not_taken_end_however_small_they_are() {
             }
         }
         nobody_left(&scopegate, &what);
+    }
+}
+
+#[test]
+fn who_does_not_read_its_socket_loses_it() {
+    let upstream = Upstream::with(|exchange| exchange.reply("200 OK", "", &"x".repeat(4 << 20)));
+    let scopegate = Setup::new(&upstream).and("timeouts: { idle: 300ms, keep_alive: 60s }").start();
+    for count in [1, 20] {
+        let before = scopegate.metric(BROKEN);
+        let mut frames = Frames::small(scopegate.address, &windows(0x7fff_ffff));
+        frames.send(frame(WINDOW, 0, 0, &[0x7f, 0, 0, 0]));
+        frames.send(many(count, "GET", "/health"));
+        eventually("it is told of", || (scopegate.metric(BROKEN) == before + 1.0).then_some(()));
+        eventually("its end", || (scopegate.metric("scopegate_connections") == 0.0).then_some(()));
+        drop(frames);
     }
 }
 

@@ -25,6 +25,7 @@ mod attacks_floods;
 mod attacks_http2;
 mod attacks_keys;
 mod attacks_memory;
+mod attacks_shared;
 mod attacks_slow;
 mod attacks_targets;
 mod attacks_turns;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::SendStream;
@@ -19,6 +19,7 @@ use tokio::task::spawn_local;
 use super::fault;
 use crate::forward::fault::Fault;
 use crate::forward::upstream::Upstream;
+use crate::message::frames::{self, Frames};
 use crate::socket::Socket;
 
 /// Requests at once on a connection, where the upstream allows as many: what most servers allow (RFC 9113, 6.5.2).
@@ -33,7 +34,10 @@ const PIECES: usize = CONNECTION_WINDOW as usize * 4;
 /// What waits for an upstream that does not take it, on each stream.
 const UNTAKEN: usize = 64 * 1024;
 /// The head of an answer, and its trailers, may have this many bytes each: what they may have over HTTP/1.
-const HEAD: u32 = 64 * 1024;
+const HEAD: usize = 64 * 1024;
+/// Where requests wait for room to go on in, and none of them has got any for so long, those that come go elsewhere: one
+/// that its service does not read may have taken all the room that there is for the connection.
+const STARVED: Duration = Duration::from_millis(100);
 /// The head of a frame (RFC 9113, 4.1).
 const FRAME_HEAD: u64 = 9;
 
@@ -50,6 +54,8 @@ pub struct Connection {
     used: Cell<bool>,
     /// Until when it is kept while there are none.
     until: Cell<Instant>,
+    /// Requests that wait for room to go on in, and since when none of them has got any.
+    starving: Cell<(usize, Instant)>,
 }
 
 /// What is known of it beside its requests.
@@ -65,13 +71,13 @@ impl Connection {
     /// Says hello, and waits until the upstream has: what does not speak HTTP/2 gets no request.
     pub(super) async fn open(socket: Socket, address: SocketAddr, until: Instant) -> Result<Self, Fault> {
         let state = Rc::<State>::default();
-        let socket = Heard { socket, state: Rc::clone(&state) };
+        let socket = Heard { socket, state: Rc::clone(&state), frames: Frames::of_server(HEAD) };
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(UNTAKEN)
-            .max_header_list_size(HEAD)
+            .max_header_list_size(frames::told(HEAD))
             .data_frame_budget(PIECES)
             // What comes behind a reset of ours counts here too: clients that leave would end the streams of others.
             .max_local_error_reset_streams(None)
@@ -91,14 +97,27 @@ impl Connection {
             let _ = connection.await;
             closed.closed.set(true);
         });
-        let (open, used, until) = (Cell::new(0), Cell::new(false), Cell::new(until));
-        Ok(Self { address, sender, state, open, used, until })
+        let (open, used, starving) = (Cell::new(0), Cell::new(false), Cell::new((0, until)));
+        Ok(Self { address, sender, state, open, used, until: Cell::new(until), starving })
     }
 
     /// Whether it takes another request.
     pub(super) fn has_room(&self, upstream: &Upstream, now: Instant) -> bool {
         let most = self.sender.current_max_send_streams().min(STREAMS.into());
-        self.is_kept(now) && self.open.get() < most && upstream.is_at(&self.address)
+        let (starving, since) = self.starving.get();
+        let starved = starving > 0 && now.saturating_duration_since(since) >= STARVED;
+        self.is_kept(now) && self.open.get() < most && !starved && upstream.is_at(&self.address)
+    }
+
+    /// A request begins to wait for room to go on in.
+    pub(super) fn starve(&self, now: Instant) {
+        let (starving, since) = self.starving.get();
+        self.starving.set((starving + 1, if starving == 0 { now } else { since }));
+    }
+
+    /// One of them has got some, or has gone.
+    pub(super) fn feed(&self, now: Instant) {
+        self.starving.set((self.starving.get().0 - 1, now));
     }
 
     /// Whether it may still take requests.
@@ -142,6 +161,7 @@ impl Connection {
 struct Heard {
     socket: Socket,
     state: Rc<State>,
+    frames: Frames,
 }
 
 impl AsyncRead for Heard {
@@ -153,8 +173,10 @@ impl AsyncRead for Heard {
         let this = self.get_mut();
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.socket).poll_read(cx, buffer);
-        let came = buffer.filled().len() - before;
-        this.state.heard.set(this.state.heard.get() + came as u64);
+        let came = buffer.filled().get(before..).unwrap_or_default();
+        this.state.heard.set(this.state.heard.get() + came.len() as u64);
+        // Frames that do nothing for a request are not counted: the upstream is no stranger.
+        this.frames.pass(came).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
         read
     }
 }

@@ -90,7 +90,7 @@ pub(super) async fn send(
 
 /// Sends a request and reads the head of the answer, whichever comes first.
 async fn exchange(
-    stream: &Stream,
+    stream: &Rc<Stream>,
     target: &Target<'_>,
     request: Request<()>,
     sending: &mut Sending,
@@ -103,7 +103,7 @@ async fn exchange(
     sending.on(send);
     let (mut sent, mut informational) = (false, 0);
     poll_fn(|cx| {
-        if !sent && let Poll::Ready(ended) = sending.poll(cx, &stream.watch) {
+        if !sent && let Poll::Ready(ended) = sending.poll(cx, stream) {
             sent = true;
             ended.map_err(|broken| stream.watch.fault().unwrap_or(Fault::Client(broken)))?;
         }
@@ -149,7 +149,7 @@ fn go_on(stream: &Rc<Stream>, mut sending: Sending) -> Going {
     sending.forget();
     let (beside, progress) = (Rc::clone(stream), sending.progress().cloned());
     let task = spawn_local(async move {
-        if let Err(broken) = poll_fn(|cx| sending.poll(cx, &beside.watch)).await {
+        if let Err(broken) = poll_fn(|cx| sending.poll(cx, &beside)).await {
             beside.watch.broke(broken);
             sending.cut();
         }

@@ -13,6 +13,8 @@ use super::fault;
 use super::stream::Stream;
 use crate::forward::fault::Fault;
 use crate::forward::headers::passing;
+use crate::message::framing;
+use crate::message::invalid::Invalid;
 
 /// The body of an answer over HTTP/2.
 #[derive(Debug)]
@@ -108,6 +110,9 @@ impl Received {
             }
         }
         let trailers = ready!(self.body.poll_trailers(cx)).map_err(fault)?.unwrap_or_default();
+        if !framing::fit(&trailers) {
+            return Poll::Ready(Err(Invalid::TooLarge.into()));
+        }
         let passing: HeaderMap =
             passing(&trailers).map(|(name, value)| (name.clone(), value.clone())).collect();
         Poll::Ready(Ok((!passing.is_empty()).then(|| Frame::trailers(passing))))

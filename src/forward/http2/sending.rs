@@ -3,17 +3,21 @@
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::{Reason, SendStream};
 
+use super::stream::{Starving, Stream};
 use crate::accept::body::Broken;
 use crate::forward::headers::passing;
 use crate::forward::intake::{Intake, Piece, Progress};
-use crate::forward::watch::Watch;
 
 /// So much of a body can be sent again: a message of most calls of gRPC, and what may be copied and held while an answer
 /// is waited for.
 const AGAIN: usize = 4 * 1024;
+/// Pieces up to this length are put together with what has come behind them, up to a frame that every server takes
+/// (RFC 9113, 4.2): many small frames are a flood to it, which ends the connection for all who share it.
+const SMALL: usize = 1024;
+const FRAME: usize = 16 * 1024;
 
 /// A client's body on its way.
 #[derive(Debug)]
@@ -23,8 +27,12 @@ pub(super) struct Sending {
     stream: Option<SendStream<Bytes>>,
     /// What has come, and has not been taken.
     piece: Bytes,
+    /// What has come behind it.
+    next: Option<Result<Piece, Broken>>,
     /// All that has come, where that is little.
     come: Option<Bytes>,
+    /// The upstream gives it no room to go on.
+    starving: Option<Starving>,
     /// Its end has been said.
     ended: bool,
 }
@@ -33,7 +41,15 @@ impl Sending {
     /// Of this body.
     pub(super) fn new(intake: Intake) -> Self {
         let ended = intake.is_over();
-        Self { intake, stream: None, piece: Bytes::new(), come: Some(Bytes::new()), ended }
+        Self {
+            intake,
+            stream: None,
+            piece: Bytes::new(),
+            next: None,
+            come: Some(Bytes::new()),
+            starving: None,
+            ended,
+        }
     }
 
     /// There is none.
@@ -80,22 +96,23 @@ impl Sending {
     }
 
     /// Sends what there is to send; ready when the upstream has all of it, or takes no more.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, watch: &Watch) -> Poll<Result<(), Broken>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, place: &Rc<Stream>) -> Poll<Result<(), Broken>> {
+        let watch = &place.watch;
         loop {
             while !self.piece.is_empty() {
-                ready!(self.poll_piece(cx));
+                ready!(self.poll_piece(cx, place));
                 if self.stream.is_some() {
                     watch.upload(false);
                 }
             }
-            if self.intake.is_over() {
+            if self.is_over() {
                 if !std::mem::replace(&mut self.ended, true) {
                     self.send(Bytes::new(), true);
                 }
                 watch.sent();
                 return Poll::Ready(Ok(()));
             }
-            let Poll::Ready(next) = self.intake.poll_next(cx) else {
+            let Poll::Ready(next) = self.poll_next(cx) else {
                 watch.upload(true);
                 return Poll::Pending;
             };
@@ -120,22 +137,54 @@ impl Sending {
         }
     }
 
+    /// Nothing comes behind the piece.
+    fn is_over(&self) -> bool {
+        self.next.is_none() && self.intake.is_over()
+    }
+
+    /// What comes next; of many small pieces, all that are here.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Broken>> {
+        let next = self.next.take();
+        let next = next.map_or_else(|| self.intake.poll_next(cx), Poll::Ready);
+        let Poll::Ready(Ok(Piece::Data(first))) = next else { return next };
+        if first.len() > SMALL {
+            return Poll::Ready(Ok(Piece::Data(first)));
+        }
+        let mut all = BytesMut::from(&*first);
+        while all.len() < FRAME && !self.intake.is_over() {
+            match self.intake.poll_next(cx) {
+                Poll::Ready(Ok(Piece::Data(more))) if more.len() <= SMALL => all.extend_from_slice(&more),
+                Poll::Ready(Ok(Piece::End)) | Poll::Pending => break,
+                Poll::Ready(other) => {
+                    self.next = Some(other);
+                    break;
+                }
+            }
+        }
+        Poll::Ready(Ok(Piece::Data(all.freeze())))
+    }
+
     /// Sends as much of the piece as the upstream takes.
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>, place: &Rc<Stream>) -> Poll<()> {
         let Some(stream) = &mut self.stream else {
             self.piece.clear();
             return Poll::Ready(());
         };
         stream.reserve_capacity(self.piece.len());
         while stream.capacity() == 0 {
-            if !matches!(ready!(stream.poll_capacity(cx)), Some(Ok(_))) {
+            let Poll::Ready(capacity) = stream.poll_capacity(cx) else {
+                self.starving.get_or_insert_with(|| Starving::new(place));
+                return Poll::Pending;
+            };
+            self.starving = None;
+            if !matches!(capacity, Some(Ok(_))) {
                 // What the upstream has answered says what became of the request.
                 self.stream = None;
                 return Poll::Ready(());
             }
         }
         let part = self.piece.split_to(stream.capacity().min(self.piece.len()));
-        self.ended = self.piece.is_empty() && self.intake.is_over();
+        self.ended = self.piece.is_empty() && self.is_over();
         self.send(part, self.ended);
         Poll::Ready(())
     }

@@ -76,6 +76,23 @@ impl Stream {
     }
 }
 
+/// A request that the upstream gives no room to go on in, for as long as that lasts.
+#[derive(Debug)]
+pub(super) struct Starving(Rc<Stream>);
+
+impl Starving {
+    pub(super) fn new(stream: &Rc<Stream>) -> Self {
+        stream.connection.starve(stream.clock.now());
+        Self(Rc::clone(stream))
+    }
+}
+
+impl Drop for Starving {
+    fn drop(&mut self) {
+        self.0.connection.feed(self.0.clock.now());
+    }
+}
+
 impl Drop for Stream {
     fn drop(&mut self) {
         let now = self.clock.now();
