@@ -42,7 +42,7 @@ use crate::message::chunk::Chunk;
 use crate::message::head::{Head, Limits};
 use crate::message::invalid::Invalid;
 use crate::observe::seldom::Seldom;
-use crate::socket::Socket;
+use crate::socket::{Socket, UNSENT};
 use crate::tls::failure::Failure;
 use crate::tls::subject;
 use crate::tls::{Accepted, Terminator};
@@ -218,8 +218,9 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
-    // What it accepts has this from it, and need not be told so one by one.
+    // What it accepts has these from it, and need not be told so one by one.
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)

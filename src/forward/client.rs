@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -32,7 +33,7 @@ use crate::accept::clock::Clock;
 use crate::config::limits::Timeouts;
 use crate::message::chunk::Chunk;
 use crate::message::invalid::Invalid;
-use crate::socket::Socket;
+use crate::socket::{Socket, UNSENT};
 use crate::tls::originator::Offer;
 
 /// Answers before the answer (RFC 9110, 15.2): more than anybody has a use for.
@@ -377,7 +378,7 @@ pub(super) async fn dial(
 ) -> Result<(Socket, bool), Fault> {
     let tcp = TcpStream::connect(address).await.map_err(|source| Fault::Refused { address, source })?;
     // A failure here means that the peer has gone; the request that follows will say so.
-    let _ = tcp.set_nodelay(true);
+    let _ = tcp.set_nodelay(true).and_then(|()| SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT));
     match &upstream.tls {
         None => Ok((tcp.into(), offer == Offer::Http2)),
         Some(tls) => tls.connect(tcp, offer).await.map_err(|source| Fault::Tls { address, source }),

@@ -15,6 +15,10 @@ use tokio_rustls::TlsStream;
 
 use held::Held;
 
+/// Bytes that the system takes of us and has not sent yet. By itself it takes megabytes, and wants more only when a third of
+/// its room is free: who reads steadily, and slowly, would look as if he took nothing.
+pub const UNSENT: u32 = 128 * 1024;
+
 /// A TCP connection, bare or under TLS. Dropping it sends no `close_notify`: only [`AsyncWrite::poll_shutdown`] and
 /// [`Socket::say_goodbye`] do, so that what is cut never looks whole (RFC 8446, 6.1).
 #[derive(Debug)]
