@@ -1,6 +1,6 @@
 //! Who takes his time: what he holds of us meanwhile, and when that ends.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 
 use crate::harness::client::{Client, get, request};
 use crate::harness::eventually;
@@ -165,6 +165,42 @@ fn who_takes_a_little_now_and_then_is_waited_for() {
         frames.send(frame(WINDOW, 0, 1, &[0, 0, 0, 1]));
     }
     assert_eq!(frames.told(1), Told::Answer(200, "x".repeat(40)));
+}
+
+/// Reads steadily what comes, and slowly: less in a second than the system would like to hold.
+fn sip(stream: &mut impl std::io::Read, total: usize) -> usize {
+    let (mut part, mut all) = (vec![0; 24 << 10], 0);
+    while all < total && stream.read_exact(&mut part).is_ok() {
+        all += part.len();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    all
+}
+
+#[test]
+fn who_reads_slowly_and_steadily_is_not_cut_off() {
+    const ALL: usize = 60 * (24 << 10);
+    let upstream = Upstream::with(|exchange| {
+        if exchange.request.method == "POST" {
+            let read = sip(exchange.stream, ALL);
+            return exchange.last(format!("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{read}"));
+        }
+        exchange.reply("200 OK", "", &"x".repeat(64 << 20))
+    });
+    let scopegate = Setup::new(&upstream).and("timeouts: { idle: 1s, first_byte: 1s }").start();
+    let mut client = Client::connect(scopegate.address);
+    client.send(request("GET", "/health", "", ""));
+    let down = std::thread::spawn(move || sip(&mut client.stream, ALL));
+    let mut client = Client::connect(scopegate.address);
+    let mut sends = client.stream.get_ref().try_clone().expect("a socket");
+    let upload = request("POST", "/api/v1/webhooks/a", "", &"x".repeat(60 << 20));
+    std::thread::spawn(move || sends.write_all(upload.as_bytes()));
+    let answer = client.answer(false);
+    assert_eq!((answer.status, answer.text()), (200, ALL.to_string()));
+    assert_eq!(down.join().expect("no panic"), ALL);
+    // What its system holds it would read of a connection that was cut, too.
+    let line = scopegate.log_line(|line| line["surface"] == "health");
+    assert_eq!(line["reason"], "client_gone");
 }
 
 #[test]
