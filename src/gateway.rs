@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::Method;
-use http_body::Body as _;
 
 use crate::accept::body::Incoming;
 use crate::accept::clock::{Clock, TICK};
@@ -15,9 +14,9 @@ use crate::accept::peer::Peer;
 use crate::accept::proxy_protocol::Unproxied;
 use crate::accept::{Bounds, Door, Malformed, Reply, Switch, Worker, make_room};
 use crate::channel::{self, Handshake, Refused};
-use crate::config::Credential;
 use crate::config::route::Access;
 use crate::config::surface::{Channel, ChannelRefusal};
+use crate::config::{Credential, Live};
 use crate::decide::call::Call;
 use crate::decide::decide;
 use crate::decide::denial::Denial;
@@ -150,7 +149,7 @@ impl Gateway {
         exchange: &mut Exchange,
     ) -> Result<Forwarded, Refusal> {
         let (route, decision, guest) = {
-            let (certificate, with_body) = (peer.certificate(), !body.is_end_stream());
+            let (certificate, with_body) = (peer.certificate(), body.is_announced());
             let call = Call { certificate, with_body, ..Call::read(head, exchange.record.at)? };
             secure::check(peer, exchange.trusted, head, exchange)?;
             let reception = Reception::new(&snapshot.keys, &self.guests);
@@ -175,7 +174,7 @@ impl Gateway {
             trusted: exchange.trusted,
             scheme: peer.scheme.as_str(),
             id: &exchange.record.id,
-            body_most: permit.surface.body.unwrap_or(live.limits.body),
+            body_most: body_most(&permit, live),
             strip_credential: live.credential == Credential::Strip,
             identity: live.identity_headers.then(|| snapshot.policy.scopes()),
         };
@@ -317,6 +316,14 @@ impl Gateway {
             *held = Rc::new(newer);
         }
         Rc::clone(&held)
+    }
+}
+
+/// The most bytes of the body of what was admitted. A preflight has none: what says otherwise later is cut.
+fn body_most(permit: &Permit<'_>, live: &Live) -> u64 {
+    match permit.ask {
+        Ask::Preflight => 0,
+        Ask::Request | Ask::Channel => permit.surface.body.unwrap_or(live.limits.body),
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 
 use super::link::Link;
 use super::upload::Upload;
@@ -64,6 +64,17 @@ impl Incoming {
             Self::Nothing
         } else {
             Self::Http1(Arriving { link: Rc::clone(link), turn: link.turn() })
+        }
+    }
+
+    /// Its head says that there is one. Over HTTP/2 that may be known by its end alone, which some clients say in a frame of
+    /// its own where there is none.
+    #[must_use]
+    pub fn is_announced(&self) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Http1(_) => self.size_hint().exact() != Some(0),
+            Self::Http2(_) => self.size_hint().exact().is_some_and(|length| length > 0),
         }
     }
 
@@ -136,8 +147,6 @@ impl http_body::Body for Incoming {
 #[cfg(test)]
 mod tests {
     use std::task::Waker;
-
-    use http_body::Body as _;
 
     use super::super::clock::Clock;
     use super::super::peer::Peer;

@@ -175,7 +175,10 @@ async fn exchange<D: Door>(
     drop(parts);
     let Reply { answer, switch } = match head {
         Ok(head) => door.serve(peer, head, body).await,
-        Err((invalid, head)) => door.refuse(&peer, Some(&head), Malformed::Invalid(invalid)).into(),
+        Err((invalid, head)) => {
+            drop(body);
+            door.refuse(&peer, Some(&head), Malformed::Invalid(invalid)).into()
+        }
     };
     if let Some(rest) = upload.and_then(|upload| upload.rest()) {
         streams.read_off(rest);

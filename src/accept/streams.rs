@@ -51,8 +51,15 @@ impl Streams {
 
     /// The body of the request on the stream of this task, if it has one.
     pub(super) fn upload(&self, body: Incoming) -> Option<Rc<Upload>> {
-        let id = tokio::task::try_id().filter(|_| !body.is_end_stream())?;
-        self.open.borrow().get(&id).map(|stream| Upload::new(body, &stream.pace))
+        (!body.is_end_stream()).then(|| Upload::new(body, &self.pace()))
+    }
+
+    /// Of the stream of this task, or of what goes on beside one.
+    fn pace(&self) -> Rc<Pace> {
+        let open = self.open.borrow();
+        let stream = tokio::task::try_id().and_then(|id| open.get(&id));
+        let beside = || Rc::new(Pace::new(Rc::clone(&self.peer), false));
+        stream.map_or_else(beside, |stream| Rc::clone(&stream.pace))
     }
 
     /// Reads for no use what is left of a body, beside its stream.

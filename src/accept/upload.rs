@@ -65,7 +65,10 @@ impl Upload {
     /// What is to be read of it for no use, where nobody wants it and it is not whole.
     pub(super) fn rest(&self) -> Option<impl Future<Output = ()> + use<>> {
         let mut body = self.body.borrow_mut().take_if(|_| !self.wanted.get())?;
+        // Its stream is one of its client's until then.
+        let pace = Rc::clone(&self.pace);
         Some(async move {
+            let _pace = pace;
             let mut read = 0;
             let reading = async {
                 while read <= UNWANTED

@@ -11,7 +11,9 @@ use super::framing;
 const PREFACE: usize = 24;
 /// The header of a frame (RFC 9113, 4.1).
 const HEADER: usize = 9;
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 
@@ -27,6 +29,12 @@ pub struct Frames {
     most: usize,
     /// That block goes on.
     open: bool,
+    /// What the frame that has begun grants, as far as it has come.
+    grant: u32,
+    /// Bytes of DATA.
+    data: u64,
+    /// Bytes that may come back, on all streams together (RFC 9113, 6.9).
+    granted: u64,
 }
 
 /// A block of fields is longer than any may be.
@@ -51,7 +59,17 @@ impl Frames {
     #[must_use]
     pub fn of_server(head: usize) -> Self {
         let most = head.max(framing::TRAILERS).saturating_mul(3) / 2;
-        Self { header: [0; HEADER], have: 0, left: 0, block: 0, most, open: false }
+        Self {
+            header: [0; HEADER],
+            have: 0,
+            left: 0,
+            block: 0,
+            most,
+            open: false,
+            grant: 0,
+            data: 0,
+            granted: 0,
+        }
     }
 
     /// A block of fields has begun and is not whole.
@@ -69,9 +87,9 @@ impl Frames {
     pub fn pass(&mut self, mut bytes: &[u8]) -> Result<u32, TooLarge> {
         let mut count = 0;
         loop {
-            let skipped = self.left.min(bytes.len());
-            self.left -= skipped;
-            bytes = bytes.get(skipped..).unwrap_or_default();
+            let (payload, behind) = bytes.split_at(self.left.min(bytes.len()));
+            self.payload(payload);
+            bytes = behind;
             if bytes.is_empty() {
                 return Ok(count);
             }
@@ -87,11 +105,38 @@ impl Frames {
         }
     }
 
+    /// Some of a frame, or all of it.
+    fn payload(&mut self, bytes: &[u8]) {
+        self.left -= bytes.len();
+        let [_, _, _, WINDOW_UPDATE, _, stream @ ..] = self.header else { return };
+        self.grant = bytes.iter().fold(self.grant, |grant, byte| grant << 8 | u32::from(*byte));
+        if self.left == 0 && stream == [0; 4] {
+            self.granted += u64::from(std::mem::take(&mut self.grant) & (u32::MAX >> 1));
+        }
+    }
+
+    /// Bytes of DATA that have passed, or are announced.
+    #[must_use]
+    pub fn data(&self) -> u64 {
+        self.data
+    }
+
+    /// Bytes of DATA that may go the other way, but for the first window.
+    #[must_use]
+    pub fn granted(&self) -> u64 {
+        self.granted
+    }
+
     /// A frame begins.
     fn begin(&mut self) -> Result<(), TooLarge> {
         let [a, b, c, kind, flags, ..] = self.header;
         self.left = u32::from_be_bytes([0, a, b, c]) as usize;
+        self.grant = 0;
         match kind {
+            DATA => {
+                self.data += self.left as u64;
+                return Ok(());
+            }
             HEADERS => self.block = self.left,
             CONTINUATION => self.block += self.left,
             _ => return Ok(()),
@@ -103,7 +148,7 @@ impl Frames {
 
 /// DATA, HEADERS and CONTINUATION: the h2 crate sees to it that there is something in them.
 fn is_of_a_request(kind: u8) -> bool {
-    matches!(kind, 0 | HEADERS | CONTINUATION)
+    matches!(kind, DATA | HEADERS | CONTINUATION)
 }
 
 #[cfg(test)]
@@ -127,6 +172,24 @@ mod tests {
             let count: u32 = bytes.chunks(piece).map(|piece| frames.pass(piece).expect("small")).sum();
             assert_eq!((count, frames.have, frames.left), (5, 0, 0), "in pieces of {piece}");
             assert!(!frames.is_in_block());
+        }
+    }
+
+    #[test]
+    fn what_is_sent_and_what_is_granted_are_counted() {
+        let grant = |stream: u8, bytes: u32| {
+            let mut grant = frame(WINDOW_UPDATE, 0, 0);
+            (grant[2], grant[8]) = (4, stream);
+            [grant, bytes.to_be_bytes().to_vec()].concat()
+        };
+        // On one stream alone it is granted to that; the first bit means nothing (RFC 9113, 6.9).
+        let all =
+            [frame(0, 0, 70), grant(0, 1_000), grant(3, 5_000), frame(0, 1, 0), grant(0, (1 << 31) + 70_000)];
+        let bytes = all.concat();
+        for piece in 1..bytes.len() {
+            let mut frames = Frames::of_server(0);
+            bytes.chunks(piece).for_each(|piece| assert!(frames.pass(piece).is_ok()));
+            assert_eq!((frames.data(), frames.granted()), (70, 71_000), "in pieces of {piece}");
         }
     }
 

@@ -73,6 +73,39 @@ fn an_upload_that_nobody_reads_holds_up_no_other() {
 }
 
 #[test]
+fn an_upload_that_harms_nobody_keeps_its_connection_for_others() {
+    let roomy = |settings: &mut h2::server::Builder| {
+        settings.initial_connection_window_size(64 << 20);
+    };
+    let upstream = Http2::set(roomy, |mut call: Call| async move {
+        if call.head.uri.path().ends_with("paused") {
+            // Its own window closes.
+            sleep(Duration::from_secs(60)).await;
+        }
+        call.rest().await;
+        if call.head.method == "POST" {
+            sleep(Duration::from_secs(1)).await;
+        }
+        call.reply(200, &[], "done");
+    });
+    let scopegate = setup(upstream.address).start();
+    let upload = |path: &str| {
+        let mut client = Client::connect(scopegate.address);
+        client.send(request("POST", path, "", &"x".repeat(300_000)));
+        client
+    };
+    let paused: Vec<_> = (0..3).map(|_| upload("/api/v1/webhooks/paused")).collect();
+    let mut thinks = upload("/api/v1/webhooks/a");
+    for _ in 0..4 {
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(get(scopegate.address, "/api/v1/webhooks/b", "").body, b"done");
+    }
+    assert_eq!(thinks.answer(false).body, b"done");
+    assert_eq!(upstream.connections(), 1);
+    drop(paused);
+}
+
+#[test]
 fn refusals_of_uploads_cost_a_balancer_no_connection() {
     let (upstream, scopegate) = gate();
     // Without a table of fields.
@@ -92,6 +125,12 @@ fn refusals_of_uploads_cost_a_balancer_no_connection() {
         assert_eq!(frames.told(next), Told::Answer(200, "hello".to_owned()));
     }
     assert!(upstream.seen().iter().all(|seen| seen.target == "/api/v1/apps"));
+    // Nor does it matter why.
+    let large = [ask("POST", "/api/v1/call-tokens"), vec![("x", "y"); 200]].concat();
+    frames.send(frame(HEADERS, END_HEADERS, 1_001, &block(&large)));
+    assert_eq!(frames.begins(1_001), 431);
+    frames.send(frame(DATA, END_STREAM, 1_001, b"body"));
+    assert!(matches!(frames.told(1_001), Told::Answer(431, _)));
     // One that says no end is not waited for: its stream is reset.
     frames.send(begin(2_001, "/api/v1/call-tokens"));
     assert_eq!(frames.begins(2_001), 401);

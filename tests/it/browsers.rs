@@ -1,6 +1,7 @@
 //! Pages of other origins: preflights carry no key, and refusals can be read.
 
 use crate::harness::client::{Answer, ask};
+use crate::harness::frames::{DATA, END_HEADERS, END_STREAM, Frames, HEADERS, Told, block, frame};
 use crate::harness::scopegate::{ALL, Setup};
 use crate::harness::upstream::Upstream;
 
@@ -73,6 +74,33 @@ fn what_is_only_dressed_as_a_preflight_asks_for_a_key() {
     assert!(seen.iter().all(|seen| seen.header("origin") == Some("https://a.example")), "{seen:?}");
     let asked = |place: usize| seen[place].header("access-control-request-method");
     assert_eq!((asked(0), asked(1)), (Some("OPTIONS"), Some("GET")));
+}
+
+/// Node ends a request without a body in a frame of its own.
+#[test]
+fn a_preflight_of_http2_may_end_late_and_has_no_body_all_the_same() {
+    let upstream = Upstream::start();
+    let scopegate = Setup::new(&upstream).start();
+    let fields = [
+        (":method", "OPTIONS"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "/api/v1/apps"),
+        ("origin", "https://a.example"),
+        ("access-control-request-method", "GET"),
+    ];
+    for (body, is_preflight) in [(&b""[..], true), (b"{}", false)] {
+        let mut frames = Frames::connect(scopegate.address, &[]);
+        frames.send(frame(HEADERS, END_HEADERS, 1, &block(&fields)));
+        frames.send(frame(DATA, END_STREAM, 1, body));
+        let told = frames.told(1);
+        assert_eq!(matches!(told, Told::Answer(200, _)), is_preflight, "{told:?}");
+    }
+    assert!(upstream.seen().iter().all(|seen| seen.body.is_empty()));
+    let mut frames = Frames::connect(scopegate.address, &[]);
+    let fields = [&fields[..], &[("content-length", "2")]].concat();
+    frames.send(frame(HEADERS, END_HEADERS, 1, &block(&fields)));
+    assert_eq!(frames.begins(1), 401);
 }
 
 #[test]

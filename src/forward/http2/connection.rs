@@ -35,8 +35,10 @@ const PIECES: usize = CONNECTION_WINDOW as usize * 4;
 const UNTAKEN: usize = 64 * 1024;
 /// The head of an answer, and its trailers, may have this many bytes each: what they may have over HTTP/1.
 const HEAD: usize = 64 * 1024;
-/// Where requests wait for room to go on in, and none of them has got any for so long, those that come go elsewhere: one
-/// that its service does not read may have taken all the room that there is for the connection.
+/// What may be on its way to an upstream on all streams together, before it grants more (RFC 9113, 6.9.2).
+const FIRST_WINDOW: u64 = 65_535;
+/// Where a request that its service does not read has taken all of that, and those that wait for some have got none for so
+/// long, the next go elsewhere.
 const STARVED: Duration = Duration::from_millis(100);
 /// The head of a frame (RFC 9113, 4.1).
 const FRAME_HEAD: u64 = 9;
@@ -63,6 +65,9 @@ pub struct Connection {
 struct State {
     /// Bytes that have come.
     heard: Cell<u64>,
+    /// Bytes of bodies that have gone, and that the upstream has granted beyond the first.
+    sent: Cell<u64>,
+    granted: Cell<u64>,
     /// It takes no more requests.
     closed: Cell<bool>,
 }
@@ -71,7 +76,8 @@ impl Connection {
     /// Says hello, and waits until the upstream has: what does not speak HTTP/2 gets no request.
     pub(super) async fn open(socket: Socket, address: SocketAddr, until: Instant) -> Result<Self, Fault> {
         let state = Rc::<State>::default();
-        let socket = Heard { socket, state: Rc::clone(&state), frames: Frames::of_server(HEAD) };
+        let (read, written) = (Frames::of_server(HEAD), Frames::of_client(usize::MAX));
+        let socket = Heard { socket, state: Rc::clone(&state), read, written };
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
@@ -105,7 +111,8 @@ impl Connection {
     pub(super) fn has_room(&self, upstream: &Upstream, now: Instant) -> bool {
         let most = self.sender.current_max_send_streams().min(STREAMS.into());
         let (starving, since) = self.starving.get();
-        let starved = starving > 0 && now.saturating_duration_since(since) >= STARVED;
+        let window = (FIRST_WINDOW + self.state.granted.get()).saturating_sub(self.state.sent.get());
+        let starved = window == 0 && starving > 0 && now.saturating_duration_since(since) >= STARVED;
         self.is_kept(now) && self.open.get() < most && !starved && upstream.is_at(&self.address)
     }
 
@@ -157,11 +164,25 @@ impl Connection {
     }
 }
 
-/// A socket that counts what comes.
+/// A socket that counts what comes and goes.
 struct Heard {
     socket: Socket,
     state: Rc<State>,
-    frames: Frames,
+    read: Frames,
+    written: Frames,
+}
+
+impl Heard {
+    /// So many of these bytes have gone.
+    fn wrote<'b>(&mut self, mut count: usize, parts: impl IntoIterator<Item = &'b [u8]>) {
+        for part in parts {
+            let gone = part.get(..count).unwrap_or(part);
+            // How large its heads are is the h2 crate's concern.
+            let _ = self.written.pass(gone);
+            count -= gone.len();
+        }
+        self.state.sent.set(self.written.data());
+    }
 }
 
 impl AsyncRead for Heard {
@@ -176,14 +197,20 @@ impl AsyncRead for Heard {
         let came = buffer.filled().get(before..).unwrap_or_default();
         this.state.heard.set(this.state.heard.get() + came.len() as u64);
         // Frames that do nothing for a request are not counted: the upstream is no stranger.
-        this.frames.pass(came).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        this.read.pass(came).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        this.state.granted.set(this.read.granted());
         read
     }
 }
 
 impl AsyncWrite for Heard {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = written {
+            this.wrote(count, [bytes]);
+        }
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -203,6 +230,11 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, parts)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write_vectored(cx, parts);
+        if let Poll::Ready(Ok(count)) = written {
+            this.wrote(count, parts.iter().map(|part| &**part));
+        }
+        written
     }
 }

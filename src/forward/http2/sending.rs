@@ -176,13 +176,13 @@ impl Sending {
                 self.starving.get_or_insert_with(|| Starving::new(place));
                 return Poll::Pending;
             };
-            self.starving = None;
             if !matches!(capacity, Some(Ok(_))) {
                 // What the upstream has answered says what became of the request.
-                self.stream = None;
+                (self.stream, self.starving) = (None, None);
                 return Poll::Ready(());
             }
         }
+        self.starving = None;
         let part = self.piece.split_to(stream.capacity().min(self.piece.len()));
         self.ended = self.piece.is_empty() && self.is_over();
         self.send(part, self.ended);
