@@ -173,11 +173,18 @@ fn is_ours(name: &str) -> bool {
         "client-ip",
         "fastly-client-ip",
         "forwarded-for",
+        "front-end-https",
+        "proxy-client-ip",
         "true-client-ip",
+        "wl-proxy-client-ip",
+        "wl-proxy-ssl",
         "x-api-key",
         "x-appengine-user-ip",
+        "x-azure-clientip",
+        "x-azure-socketip",
         "x-client-ip",
         "x-cluster-client-ip",
+        "x-envoy-external-address",
         "x-forwarded",
         "x-host",
         "x-http-host-override",
@@ -188,6 +195,7 @@ fn is_ours(name: &str) -> bool {
         "x-remote-addr",
         "x-remote-ip",
         "x-request-id",
+        "x-url-scheme",
     ];
     // Ours to read, and to the upstream as they came.
     let read = ["access-control-request-method", "scopegate-reason", "sec-websocket-key"];
@@ -200,6 +208,8 @@ fn is_ours(name: &str) -> bool {
 
 fn is_override(name: &str) -> bool {
     let known = [
+        "proxy",
+        "x-envoy-original-path",
         "x-http-method",
         "x-http-method-override",
         "x-http-path-override",
@@ -248,7 +258,9 @@ fn sent(world: &World, head: &Head, came: &Pairs, permit: &Permit<'_>, trusted: 
     assert_eq!(again.version, Some(1));
     let fields = parsed(again.headers);
     are_fields(&fields);
-    let ours = nominated(came);
+    // What a request was decided by cannot be taken away.
+    let decided = ["access-control-request-method", "origin", "sec-websocket-key"];
+    let ours: Vec<_> = nominated(came).into_iter().filter(|name| !decided.contains(&&**name)).collect();
     let as_it_came = permit.surface.private && permit.surface.access == Access::Open;
     let passes = |(name, _): &&(String, Vec<u8>)| {
         !is_ours(name) && !ours.contains(name) && (as_it_came || !is_override(name))
@@ -260,9 +272,12 @@ fn sent(world: &World, head: &Head, came: &Pairs, permit: &Permit<'_>, trusted: 
     if !trusted {
         origin(&fields, came);
     }
-    let credentials = ["authorization", "x-api-key"].map(|name| all(&fields, name).len());
     if permit.ask == Ask::Preflight || strip && permit.caller.is_some() {
-        assert_eq!(credentials, [0, 0]);
+        let scheme = |value: &[u8]| value.split(u8::is_ascii_whitespace).next().unwrap_or_default().to_vec();
+        let stays =
+            |value: &&[u8]| permit.ask != Ask::Preflight && !scheme(value).eq_ignore_ascii_case(b"bearer");
+        let others: Vec<_> = all(came, "authorization").into_iter().filter(stays).collect();
+        assert_eq!((all(&fields, "authorization"), all(&fields, "x-api-key")), (others, vec![]));
     }
     identity(&fields, permit);
     if !as_it_came {

@@ -27,7 +27,7 @@ pub fn nominated(pairs: &Pairs) -> Vec<String> {
     let words: Vec<_> = values
         .flat_map(|value| value.split(',').map(|word| word.trim().to_lowercase()).collect::<Vec<_>>())
         .collect();
-    let needed = ["close", "keep-alive", "host", "content-length", "trailer"];
+    let needed = ["close", "keep-alive", "host", "content-length", "trailer", "sec-websocket-version"];
     words.into_iter().filter(|word| !needed.contains(&&**word)).collect()
 }
 

@@ -155,8 +155,12 @@ impl<'h, S: Sink> Writer<'h, S> {
     /// One of the client's fields.
     fn field(&mut self, head: &'h Head, field: Field<'h>, permit: &Permit<'_>, with: &Outbound<'_>) {
         let Field { kind, name, value, .. } = field;
-        // What means something to us, the upstream sees as we have: nobody can have it taken away on the way.
-        if kind == Kind::Plain && self.nominated.has(name) {
+        // What we have decided by, and who sent it, the upstream sees as we have: nobody can have it taken away on the way.
+        let may_go = matches!(
+            kind,
+            Kind::Plain | Kind::Cookie | Kind::Date | Kind::Override | Kind::Reason | Kind::RequestId
+        );
+        if may_go && self.nominated.has(name) {
             return;
         }
         let preflight = permit.ask == Ask::Preflight;
