@@ -37,7 +37,7 @@ const UNTAKEN: usize = 64 * 1024;
 const MISHAPS: usize = 10;
 /// Why a connection ends whose client takes nothing.
 const SLOW: &str = "client_slow";
-/// After a goodbye of ours.
+/// After a goodbye or a refusal of ours: what is on its way then may still come.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// What a connection waits for.

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -12,12 +11,12 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
+use super::http2::LINGER;
 use super::watched::Pace;
 
 /// What is read of a body that nobody wants, so that the connection can stay: a refusal of a small request costs a client
-/// no connection. Over HTTP/2, for how long: what is on its way when it is refused is not held against the client.
+/// no connection. Over HTTP/2 for [`LINGER`]: what is on its way when it is refused is not held against the client.
 pub(super) const UNWANTED: u64 = 64 * 1024;
-const WAIT: Duration = Duration::from_secs(2);
 
 /// A body on its way.
 #[derive(Debug)]
@@ -78,7 +77,7 @@ impl Upload {
                 }
             };
             // What it has not said by then is reset.
-            let _ = timeout(WAIT, reading).await;
+            let _ = timeout(LINGER, reading).await;
         })
     }
 }

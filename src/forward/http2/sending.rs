@@ -147,7 +147,7 @@ impl Sending {
         let next = self.next.take();
         let next = next.map_or_else(|| self.intake.poll_next(cx), Poll::Ready);
         let Poll::Ready(Ok(Piece::Data(first))) = next else { return next };
-        if first.len() > SMALL {
+        if first.len() > SMALL || self.is_over() {
             return Poll::Ready(Ok(Piece::Data(first)));
         }
         let mut all = BytesMut::from(&*first);
